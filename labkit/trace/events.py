@@ -1,0 +1,141 @@
+"""The event schema: what one engine step did, told as deltas.
+
+Every source (glass box, vLLM probe) emits the same three records, each one line of JSON in a run file and on a live socket:
+a `Header` once, a `Step` for each engine step, a `Snapshot` now and then so that a reader can join late or after a loss.
+Times are seconds since `Header.clock_origin` on the monotonic clock, which all processes of one host share.
+"""
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+SCHEMA = 1
+BADGES = ("live", "replay", "stand-in")
+
+
+@dataclass(slots=True)
+class Header:
+    """Where a run comes from. `configuration` holds at least block_size and num_blocks (null block included) and
+    null_blocks (how many block ids, counted from 0, the engine never gives out: vLLM 1, glass box 0)."""
+
+    source: str  # "glassbox" or "vllm"
+    badge: str  # "live" when an engine writes it; a reader that replays a file shows "replay"
+    versions: dict[str, str]  # {"labkit": ..., "torch": ..., "vllm": ...}
+    model: str
+    configuration: dict[str, Any]
+    hardware: dict[str, Any]
+    seed: int | None = None
+    started: str = ""  # wall clock, ISO 8601 with offset
+    clock_origin: int = 0  # perf_counter_ns at t = 0
+    name: str = ""  # what a badge or a file list calls this run
+    schema: int = SCHEMA
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A request that entered the waiting queue. `token_ids` is the prompt."""
+
+    prompt: int  # tokens
+    max_tokens: int
+    t: float  # seconds
+    token_ids: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Step:
+    """One engine step. A record that schedules nothing tells what happened between steps (arrivals, aborts).
+
+    Order in which a reader applies it: preempted, arrived, shared, given, scheduled, hashed, sampled, finished.
+    A preempted or finished request gives its whole block table back; a given block loses whatever hash it had.
+    """
+
+    step: int
+    t: float  # seconds, end of the step
+    ms: float  # duration of the step, milliseconds
+    arrived: dict[str, Arrival] = field(default_factory=dict)
+    scheduled: dict[str, int] = field(default_factory=dict)  # request -> tokens computed in this step
+    shared: dict[str, list[int]] = field(default_factory=dict)  # request -> block ids found in the prefix cache
+    given: dict[str, list[int]] = field(default_factory=dict)  # request -> block ids newly allocated, appended
+    hashed: list[tuple[int, str, str | None]] = field(default_factory=list)  # (block id, hash, parent hash): now cached
+    sampled: dict[str, list[int]] = field(default_factory=dict)  # request -> new token ids
+    preempted: list[str] = field(default_factory=list)
+    finished: dict[str, str] = field(default_factory=dict)  # request -> "stop", "length", "abort"
+    waiting: int = 0  # queue depth after the step
+    running: int = 0
+    dropped: int = 0  # records lost so far because the recorder's queue was full
+
+
+@dataclass(slots=True)
+class RequestState:
+    """One request inside a `Snapshot`."""
+
+    prompt: int
+    max_tokens: int
+    computed: int  # tokens whose KV is in the cache
+    table: list[int]  # block ids, logical order
+    token_ids: list[int]  # prompt, then output
+    status: str  # "waiting" or "running"
+    t: float  # arrival, seconds
+    preemptions: int = 0
+    shared: int = 0  # blocks of the table that came from the prefix cache at admission
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """Everything alive at the end of `step`. `cached` lists every block that has a hash: (block id, hash, parent hash)."""
+
+    step: int
+    t: float
+    requests: dict[str, RequestState] = field(default_factory=dict)
+    cached: list[tuple[int, str, str | None]] = field(default_factory=list)
+    waiting: int = 0
+    running: int = 0
+    dropped: int = 0
+
+
+Event = Header | Step | Snapshot
+_KINDS = {"header": Header, "step": Step, "snapshot": Snapshot}
+_NESTED = {("step", "arrived"): Arrival, ("snapshot", "requests"): RequestState}
+
+
+class TraceError(ValueError):
+    """A line that is not an event of this schema."""
+
+
+def encode(event: Event) -> str:
+    """One line of JSON without its newline. Empty fields are left out."""
+    kind = type(event).__name__.lower()
+    record: dict[str, Any] = {"kind": kind}
+    for f in fields(event):
+        value = getattr(event, f.name)
+        if (kind, f.name) in _NESTED:
+            value = {key: _plain(item) for key, item in value.items()}
+        if kind == "header" or value or f.name in ("step", "t", "ms"):
+            record[f.name] = value
+    return json.dumps(record, separators=(",", ":"))
+
+
+def decode(line: str | bytes) -> Event:
+    """The event of one line. Raises `TraceError` for anything else, naming what is wrong."""
+    try:
+        record = json.loads(line)
+        kind = record.pop("kind")
+        if kind == "header" and record.get("schema", SCHEMA) > SCHEMA:
+            raise TraceError(f"run file of schema {record['schema']}, this labkit reads up to {SCHEMA}: update labkit")
+        for (owner, name), cls in _NESTED.items():
+            if kind == owner and name in record:
+                record[name] = {key: cls(**item) for key, item in record[name].items()}
+        for name in ("hashed", "cached"):
+            if name in record:
+                record[name] = [tuple(item) for item in record[name]]
+        return _KINDS[kind](**record)
+    except TraceError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        text = line if isinstance(line, str) else line.decode(errors="replace")
+        raise TraceError(f"not a trace event ({error}): {text[:120]!r}") from error
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    return {f.name: getattr(record, f.name) for f in fields(record)}

@@ -1,0 +1,56 @@
+"""Run files: JSON lines, a header and then events."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labkit.trace.events import Event, Header, Step, TraceError, decode, encode
+from labkit.trace.state import PoolState
+
+
+@dataclass(slots=True)
+class Run:
+    """A recorded run. `torn` is true when the writer died in the middle of the last line, which is then left out."""
+
+    header: Header
+    events: list[Event] = field(default_factory=list)
+    torn: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Number of the last step."""
+        return max((e.step for e in self.events), default=0)
+
+    def state_at(self, step: int) -> PoolState:
+        """The pool after `step`."""
+        state = PoolState(self.header)
+        for event in self.events:
+            if event.step > step:
+                break
+            state.apply(event)
+        return state
+
+    def requests(self) -> set[str]:
+        return {name for e in self.events if isinstance(e, Step) for name in e.arrived}
+
+    def save(self, path: Path | str) -> None:
+        Path(path).write_text("".join(encode(e) + "\n" for e in [self.header, *self.events]), encoding="utf-8")
+
+
+def read(path: Path | str) -> Run:
+    """Load a run file. Raises FileNotFoundError, or `TraceError` naming the line that is not an event."""
+    path = Path(path)
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except IsADirectoryError:
+        raise TraceError(f"{path} is a folder, not a run file") from None
+    torn = bool(lines[-1])  # a whole file ends in a newline
+    events: list[Event] = []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            events.append(decode(line))
+        except TraceError as error:
+            raise TraceError(f"{path}, line {number}: {error}") from None
+    if not events or not isinstance(events[0], Header):
+        raise TraceError(f"{path} is not a run file: its first line is not a header")
+    return Run(events[0], events[1:], torn)

@@ -1,0 +1,114 @@
+"""What a server has to tell labkit so that it can be started, watched and explained: one `Driver` per server.
+
+A driver starts nothing. `plan` turns an `Order` into a `Launch`, in the caller's process; the guard runs the launch and asks
+the same driver to read the log: `phase` while the server starts, `explain` when it has failed. Driver modules import
+cheaply (stdlib only at module level), because the guard imports them too.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+DRIVERS = {
+    "glassbox": "labkit.servers.glassbox:GlassBox",
+    "vllm": "labkit.servers.vllm:Vllm",
+    "triton": "labkit.servers.triton:Triton",
+}
+
+
+class ServerError(RuntimeError):
+    """A server that could not be started or has ended. The message names the cause, the remedy and the log."""
+
+
+@dataclass(slots=True)
+class Order:
+    """What a user asked for, with the places that are reserved for this one server."""
+
+    model: str  # as the user wrote it: "tiny", a folder, a hub name
+    flags: list[str]  # the user's options as command line words, in the server's own names: ["--block-size", "32"]
+    port: int  # free on 127.0.0.1, the server's main HTTP port
+    folder: Path  # exists, empty, private; removed when the server has stopped
+    log: Path  # stdout and stderr of the server
+    trace_socket: Path  # where a server that traces serves live events
+    run_file: Path  # where it writes them
+
+
+@dataclass(slots=True)
+class Launch:
+    """How to start one server. Everything is plain data: it travels to the guard as JSON."""
+
+    argv: list[str]
+    ready_url: str  # GET answers 200 once the server can serve
+    env: dict[str, str] = field(default_factory=dict)  # added to the caller's environment
+    unset: list[str] = field(default_factory=list)  # variables taken out of it
+    cwd: str | None = None
+    model: str = ""  # name that clients put into a request
+    metrics_url: str = ""  # Prometheus text; "" when the server has none
+    ports: dict[str, int] = field(default_factory=dict)  # further ports by purpose: {"grpc": 8001}
+    traced: bool = False  # the server serves `trace_socket` and writes `run_file`
+    memory: int = 0  # bytes of main memory without which the start is refused
+    grace: float = 8.0  # seconds between SIGTERM and SIGKILL
+
+
+class Driver(Protocol):
+    """One server. Instances hold no state."""
+
+    name: str  # "vllm"
+    badge: str  # "live" or "stand-in"
+    environment: str | None  # which `labkit install` environment it runs in; None: the caller's own
+
+    def plan(self, order: Order) -> Launch:
+        """The launch for this order. Raises `ServerError` for what can be seen to be wrong before the start."""
+        ...
+
+    def phase(self, line: str) -> str | None:
+        """What the server is doing, in a learner's words, if this log line tells of a new phase of the start."""
+        ...
+
+    def explain(self, log: str) -> str | None:
+        """Cause and remedy, if the last part of the log of a server that ended shows one."""
+        ...
+
+
+def driver(name: str) -> Driver:
+    """The driver called `name`. Raises `ServerError` for an unknown one."""
+    try:
+        module, _, attribute = DRIVERS[name].partition(":")
+    except KeyError:
+        raise ServerError(f"there is no server called {name!r}: labkit knows {', '.join(DRIVERS)}") from None
+    return getattr(import_module(module), attribute)()
+
+
+def words(options: dict[str, object]) -> list[str]:
+    """Options as command line words, sorted by name so that equal settings give equal words.
+
+    `block_size=32` gives `--block-size 32`, `True` the bare flag, `False` its `--no-` form, a list one word per item,
+    a dict its JSON, `None` nothing.
+    """
+    import json
+
+    out: list[str] = []
+    for name, value in sorted(options.items()):
+        flag = name.replace("_", "-")
+        if value is None:
+            continue
+        if value is True or value is False:
+            out.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, (list, tuple)):
+            out += [f"--{flag}", *map(str, value)]
+        else:
+            out += [f"--{flag}", json.dumps(value, sort_keys=True) if isinstance(value, dict) else str(value)]
+    return out
+
+
+def given(flags: list[str], name: str) -> str | None:
+    """The value of `--name` among command line words ("" for a bare flag), None where it is not there."""
+    for at, word in enumerate(flags):
+        if word == f"--{name}":
+            following = flags[at + 1] if at + 1 < len(flags) else "--"
+            return "" if following.startswith("--") else following
+        if word.startswith(f"--{name}="):
+            return word.split("=", 1)[1]
+    return None

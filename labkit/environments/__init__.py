@@ -1,0 +1,1 @@
+"""What this machine has, and one isolated, locked environment per server."""

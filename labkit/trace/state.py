@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from labkit.trace.events import Event, Header, RequestState, Snapshot, Step, TraceError
 
@@ -133,9 +133,26 @@ class PoolState:
         return BlockView(block, self.state[block], list(owners), self.filled[block], list(tokens or []), hash_, parent,
                          self.owner[block], self.born[block])
 
+    def owners(self, block: int) -> list[tuple[str, int]]:
+        """Who holds the block now: (request id, logical index), in order of admission. Not to be changed."""
+        return self._owners.get(block, [])
+
+    def child(self, hash_: str | None) -> int | None:
+        """A block that the prefix cache holds and whose parent is `hash_`; the lowest id where there are several."""
+        return min((block for block, (_, parent) in self._hash.items() if parent == hash_), default=None) if hash_ else None
+
     def holder(self, hash_: str | None) -> int | None:
         """The block that the prefix cache holds under this hash."""
         return self._by_hash.get(hash_) if hash_ else None
+
+    def copy(self) -> PoolState:
+        """An independent state at the same step: a keyframe to fold on from."""
+        twin = object.__new__(PoolState)
+        for name, value in vars(self).items():
+            setattr(twin, name, value[:] if isinstance(value, (bytearray, array, list)) else dict(value) if isinstance(value, dict) else value)
+        twin.requests = {name: replace(r, table=list(r.table), token_ids=list(r.token_ids)) for name, r in self.requests.items()}
+        twin._owners = {block: list(owners) for block, owners in self._owners.items()}
+        return twin
 
     # folding ---------------------------------------------------------------------------------------------------------
     def apply(self, event: Event) -> None:

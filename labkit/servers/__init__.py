@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {"serve": "server", "attach": "server", "Server": "server", "sweep": "registry", "ServerError": "driver"}
-__all__ = sorted(_HOME)
+__all__ = ["Server", "ServerError", "attach", "serve", "sweep"]
 
 
 def __getattr__(name: str) -> Any:

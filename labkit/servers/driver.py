@@ -6,6 +6,8 @@ cheaply (stdlib only at module level), because the guard imports them too.
 """
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +18,7 @@ DRIVERS = {
     "vllm": "labkit.servers.vllm:Vllm",
     "triton": "labkit.servers.triton:Triton",
 }
+FLAG = re.compile(r"--?[A-Za-z]")  # a word that begins an option; -1 is a value
 
 
 class ServerError(RuntimeError):
@@ -73,24 +76,22 @@ class Driver(Protocol):
 
 
 def driver(name: str) -> Driver:
-    """The driver called `name`. Raises `ServerError` for an unknown one."""
-    try:
-        module, _, attribute = DRIVERS[name].partition(":")
-    except KeyError:
-        raise ServerError(f"there is no server called {name!r}: labkit knows {', '.join(DRIVERS)}") from None
+    """The driver called `name`, or of the class "module:Class". Raises `ServerError` for an unknown one."""
+    place = DRIVERS.get(name, name)
+    if ":" not in place:
+        raise ServerError(f"there is no server called {name!r}: labkit knows {', '.join(DRIVERS)}")
+    module, _, attribute = place.partition(":")
     return getattr(import_module(module), attribute)()
 
 
-def words(options: dict[str, object]) -> list[str]:
-    """Options as command line words, sorted by name so that equal settings give equal words.
+def words(settings: dict[str, object]) -> list[str]:
+    """Settings as command line words in canonical order.
 
     `block_size=32` gives `--block-size 32`, `True` the bare flag, `False` its `--no-` form, a list one word per item,
     a dict its JSON, `None` nothing.
     """
-    import json
-
     out: list[str] = []
-    for name, value in sorted(options.items()):
+    for name, value in settings.items():
         flag = name.replace("_", "-")
         if value is None:
             continue
@@ -100,15 +101,42 @@ def words(options: dict[str, object]) -> list[str]:
             out += [f"--{flag}", *map(str, value)]
         else:
             out += [f"--{flag}", json.dumps(value, sort_keys=True) if isinstance(value, dict) else str(value)]
-    return out
+    return canonical(out)
 
 
-def given(flags: list[str], name: str) -> str | None:
-    """The value of `--name` among command line words ("" for a bare flag), None where it is not there."""
-    for at, word in enumerate(flags):
-        if word == f"--{name}":
-            following = flags[at + 1] if at + 1 < len(flags) else "--"
-            return "" if following.startswith("--") else following
-        if word.startswith(f"--{name}="):
-            return word.split("=", 1)[1]
-    return None
+def canonical(flags: list[str]) -> list[str]:
+    """Command line words with their flags in sorted order, so that equal settings are equal lists.
+
+    Raises `ServerError` for a word that belongs to no flag.
+    """
+    groups: list[list[str]] = []
+    for word in flags:
+        if FLAG.match(word):
+            groups.append(word.split("=", 1))
+        elif groups:
+            groups[-1].append(word)
+        else:
+            raise ServerError(f"{word!r} is no option: options look like --block-size 32")
+    return [word for group in sorted(groups) for word in group]
+
+
+def options(flags: list[str]) -> dict[str, object]:
+    """Canonical words as a dict: bare flags True, `--no-x` as x False, several values a list, everything else text."""
+    found: dict[str, object] = {}
+    name = ""
+    for word in flags:
+        if FLAG.match(word):
+            name = word.lstrip("-").replace("-", "_")
+            off = name.startswith("no_")
+            name = name.removeprefix("no_")
+            found[name] = not off
+        elif found[name] is True:
+            found[name] = word
+        else:
+            found[name] = [*(found[name] if isinstance(found[name], list) else [found[name]]), word]
+    return found
+
+
+def given(flags: list[str], name: str) -> object:
+    """The value of `--name` among canonical words, None where it is not there."""
+    return options(flags).get(name.replace("-", "_"))

@@ -1,8 +1,5 @@
-"""What this machine has, and one isolated, locked environment per server."""
+"""What this machine has, and one isolated, locked environment per server.
 
-from labkit.environments.build import Environment
-from labkit.environments.home import home, logs, runs, servers
-from labkit.environments.install import environment, install
-from labkit.environments.uv import InstallError
-
-__all__ = ["Environment", "InstallError", "environment", "home", "install", "logs", "runs", "servers"]
+`home` holds the folders, `install` makes a server's environment, `doctor` tells what this machine has; `bootstrap` makes the lab's own
+environment before anything is installed, so everything it needs (`build`, `uv`, `pipconfig`) is standard library only.
+"""

@@ -133,9 +133,9 @@ def serve(name: str, *, model: str | Path = "tiny", port: int | None = None, sha
     given = canonical([*words(settings), *(flags or [])])
     with Progress(name, shown=progress) as shown:
         if wanted.environment:
-            from labkit.environments.install import ensure
+            from labkit.environments.install import install
 
-            ensure(wanted.environment, shown.note)
+            install(wanted.environment, shown.note)
         record, connection = _find_or_begin(name, str(model), port, given, share)
         try:
             return _await(Server(record, connection), connection, timeout, shown)

@@ -96,7 +96,7 @@ class PoolState:
         self.useful = 0  # slots of blocks in use that hold a token
         self._counts = [0] * len(STATES)
         self._counts[NULL], self._counts[FREE] = self.null_blocks, n - self.null_blocks
-        self._owners: dict[int, list[tuple[str, int]]] = {}
+        self._owners: dict[int, tuple[tuple[str, int], ...]] = {}  # tuples: copies of this state share them
         self._hash: dict[int, tuple[str, str | None]] = {}
         self._by_hash: dict[str, int] = {}
         self._tokens: dict[int, list[int]] = {}  # what a hashed block holds, kept after its owner is gone
@@ -124,7 +124,7 @@ class PoolState:
                 "cached": self._counts[CACHED] * self.block_size, "free": self._counts[FREE] * self.block_size}
 
     def block(self, block: int) -> BlockView:
-        owners = self._owners.get(block, [])
+        owners = self._owners.get(block, ())
         tokens = self._tokens.get(block)
         if tokens is None and owners:
             request, logical = self.requests[owners[0][0]], owners[0][1]
@@ -133,9 +133,9 @@ class PoolState:
         return BlockView(block, self.state[block], list(owners), self.filled[block], list(tokens or []), hash_, parent,
                          self.owner[block], self.born[block])
 
-    def owners(self, block: int) -> list[tuple[str, int]]:
-        """Who holds the block now: (request id, logical index), in order of admission. Not to be changed."""
-        return self._owners.get(block, [])
+    def owners(self, block: int) -> tuple[tuple[str, int], ...]:
+        """Who holds the block now: (request id, logical index), in order of admission."""
+        return self._owners.get(block, ())
 
     def child(self, hash_: str | None) -> int | None:
         """A block that the prefix cache holds and whose parent is `hash_`; the lowest id where there are several."""
@@ -151,7 +151,6 @@ class PoolState:
         for name, value in vars(self).items():
             setattr(twin, name, value[:] if isinstance(value, (bytearray, array, list)) else dict(value) if isinstance(value, dict) else value)
         twin.requests = {name: replace(r, table=list(r.table), token_ids=list(r.token_ids)) for name, r in self.requests.items()}
-        twin._owners = {block: list(owners) for block, owners in self._owners.items()}
         return twin
 
     # folding ---------------------------------------------------------------------------------------------------------
@@ -257,17 +256,17 @@ class PoolState:
             self._slots[request.slot] = None
 
     def _attach(self, request: RequestView, block: int) -> None:
-        owners = self._owners.setdefault(block, [])
+        owners = self._owners.get(block, ())
         if not owners:
             self.owner[block] = request.ordinal
             self.useful += self.filled[block]
-        owners.append((request.id, len(request.table)))
+        self._owners[block] = (*owners, (request.id, len(request.table)))
         request.table.append(block)
         self._classify(block)
 
     def _release(self, request: RequestView) -> None:
         for block in request.table:
-            owners = [owner for owner in self._owners[block] if owner[0] != request.id]
+            owners = tuple(owner for owner in self._owners[block] if owner[0] != request.id)
             if owners:
                 self._owners[block] = owners
                 self.owner[block] = self.ordinals[owners[0][0]]

@@ -28,6 +28,7 @@ class Recorder:
         self.wants_snapshot = False
         self.failure: str | None = None
         self._since_snapshot = 0
+        self._gap = False  # events were lost since the last snapshot that went through
         self._queue: queue.Queue[Event | None] = queue.Queue(capacity)
         self._lock = threading.Lock()  # guards _catch_up and _readers
         self._catch_up = [encode(header)]
@@ -44,7 +45,7 @@ class Recorder:
         """Hand over one event. Never blocks. After a loss only a `Snapshot` is accepted, so that readers never fold over a gap."""
         snapshot = isinstance(event, Snapshot)
         try:
-            if self.wants_snapshot and self.dropped and not snapshot and self._gap:
+            if self._gap and not snapshot:
                 raise queue.Full
             event.dropped = self.dropped
             self._queue.put_nowait(event)
@@ -57,14 +58,13 @@ class Recorder:
             self._gap, self._since_snapshot = False, 0
         self.wants_snapshot = self._gap or self._since_snapshot >= SNAPSHOT_EVERY
 
-    _gap = False  # events were lost since the last snapshot that went through
-
     def close(self, timeout: float = 5.0) -> None:
         """Write what is queued, then close file, readers and socket."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join(timeout)
         if self._listener is not None:
+            self._listener.shutdown(socket.SHUT_RDWR)  # close alone does not wake a thread in accept()
             self._listener.close()
             self._socket_path.unlink(missing_ok=True)
         with self._lock:

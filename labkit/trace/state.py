@@ -56,7 +56,7 @@ class BlockView:
 
     id: int
     state: int  # FREE .. NULL
-    owners: list[tuple[str, int]]  # (request id, logical index), in order of admission
+    owners: list[tuple[str, int]]  # (request id, logical index), in order of arrival
     filled: int  # tokens
     token_ids: list[int]
     hash: str | None
@@ -134,7 +134,7 @@ class PoolState:
                          self.owner[block], self.born[block])
 
     def owners(self, block: int) -> tuple[tuple[str, int], ...]:
-        """Who holds the block now: (request id, logical index), in order of admission."""
+        """Who holds the block now: (request id, logical index), in order of arrival."""
         return self._owners.get(block, ())
 
     def child(self, hash_: str | None) -> int | None:
@@ -258,9 +258,10 @@ class PoolState:
     def _attach(self, request: RequestView, block: int) -> None:
         owners = self._owners.get(block, ())
         if not owners:
-            self.owner[block] = request.ordinal
             self.useful += self.filled[block]
-        self._owners[block] = (*owners, (request.id, len(request.table)))
+        owners = tuple(sorted((*owners, (request.id, len(request.table))), key=lambda owner: self.ordinals[owner[0]]))
+        self._owners[block] = owners
+        self.owner[block] = self.ordinals[owners[0][0]]
         request.table.append(block)
         self._classify(block)
 

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 from labkit.trace.events import Event, Header, TraceError, decode
 
@@ -40,7 +41,7 @@ class Subscription:
             pass
         self._socket.close()
 
-    def __enter__(self) -> Subscription:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

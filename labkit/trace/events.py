@@ -46,7 +46,8 @@ class Arrival:
 class Step:
     """One engine step. A record that schedules nothing tells what happened between steps (arrivals, aborts).
 
-    Order in which a reader applies it: preempted, arrived, shared, given, scheduled, hashed, sampled, finished.
+    Order in which a reader applies it: preempted, arrived; then, in the order of `scheduled`, each request's shared and given
+    blocks (it may share one that was given to another earlier in this step); then scheduled, hashed, sampled, finished.
     A preempted or finished request gives its whole block table back; a given block loses whatever hash it had.
     """
 
@@ -54,7 +55,7 @@ class Step:
     t: float  # seconds, end of the step
     ms: float  # duration of the step, milliseconds
     arrived: dict[str, Arrival] = field(default_factory=dict)
-    scheduled: dict[str, int] = field(default_factory=dict)  # request -> tokens computed in this step
+    scheduled: dict[str, int] = field(default_factory=dict)  # request -> tokens computed in this step, in scheduling order
     shared: dict[str, list[int]] = field(default_factory=dict)  # request -> block ids found in the prefix cache
     given: dict[str, list[int]] = field(default_factory=dict)  # request -> block ids newly allocated, appended
     hashed: list[tuple[int, str, str | None]] = field(default_factory=list)  # (block id, hash, parent hash): now cached

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from labkit.trace.events import Event, Header, RequestState, Snapshot, Step, TraceError
@@ -175,18 +176,9 @@ class PoolState:
         for name, n in e.scheduled.items():
             if (request := self.requests.get(name)) and request.status == "waiting":
                 self._admit(request, len(e.shared.get(name, ())))
-        for name, blocks in e.shared.items():
+        for name in e.scheduled:  # in scheduling order: a request may share a block given to another earlier in this step
             if request := self.requests.get(name):
-                for block in blocks:
-                    self._attach(request, block)
-                request.computed += len(blocks) * self.block_size
-        for name, blocks in e.given.items():
-            if request := self.requests.get(name):
-                for block in blocks:
-                    self._forget(block)
-                    self.filled[block] = 0
-                    self.born[block] = e.step
-                    self._attach(request, block)
+                self._extend(request, e.shared.get(name, ()), e.given.get(name, ()))
         for name, n in e.scheduled.items():
             if request := self.requests.get(name):
                 self._fill(request, request.computed + n)
@@ -244,6 +236,16 @@ class PoolState:
         self.hit_tokens += shared * self.block_size
         if request.slot < 0:
             self._take_slot(request)
+
+    def _extend(self, request: RequestView, shared: Iterable[int], given: Iterable[int]) -> None:
+        for block in shared:
+            self._attach(request, block)
+            request.computed += self.block_size
+        for block in given:
+            self._forget(block)
+            self.filled[block] = 0
+            self.born[block] = self.step
+            self._attach(request, block)
 
     def _take_slot(self, request: RequestView) -> None:
         if None not in self._slots:

@@ -1,6 +1,7 @@
 """`Recorder`: takes events from an engine without ever holding it up, writes the run file, serves live readers."""
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import socket
@@ -72,7 +73,8 @@ class Recorder:
                 reader.close()
             self._readers.clear()
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # a full disk refuses what is still buffered; `failure` says so
+                self._file.close()
             self._file = None
 
     def _run(self) -> None:

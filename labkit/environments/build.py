@@ -4,46 +4,21 @@ An environment is trusted when its stamp, written last, bears the digest of toda
 Anything else is removed and made anew (uv's cache makes that a matter of seconds).
 """
 
-import fcntl
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from labkit.environments.lockfile import locked
+from labkit.environments.recipes import PYTHON, Recipe
 from labkit.environments.uv import REQUIREMENTS, InstallError, Progress, Uv, find
 
-PYTHON = "3.11"  # of every environment: the locks hold torch's hashes for it
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 STAMP = "labkit.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What goes into an environment. `locks` are files of `requirements/`; torch is a lock of its own, from an index of its own."""
-
-    locks: tuple[str, ...]
-    torch: str | None  # "torch-cpu.txt", "torch-cuda.txt", or None where the locks bring it
-    proof: str  # Python code that succeeds in a working environment
-    disk: int  # bytes, about
-    download: int  # bytes, about, when uv's cache is empty
-    project: Path | None = None  # installed editable
-
-    def files(self) -> list[Path]:
-        return [REQUIREMENTS / name for name in (*self.locks, *([self.torch] if self.torch else []))]
-
-    def digest(self) -> str:
-        """Changes with any lock and with the project's metadata."""
-        hasher = hashlib.sha256(PYTHON.encode())
-        for path in [*self.files(), *([self.project / "pyproject.toml"] if self.project else [])]:
-            hasher.update(path.read_bytes())
-        return hasher.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +73,14 @@ class Environment:
             for line in record.read_text().splitlines():
                 name, _, size = (part.strip('"') for part in line.rsplit(",", 2))
                 path = self.site_packages / name
+                if path.suffix == ".pyc":
+                    continue
                 try:
                     if size and path.stat().st_size != int(size):
                         hurt.append(name)
                 except OSError:
                     hurt.append(name)
         return hurt
-
-
-@contextmanager
-def locked(path: Path, progress: Progress) -> Iterator[int]:
-    """One maker at a time. Yields the descriptor that holds the lock; the kernel frees it when its last holder ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(f"another process is making {path.stem}; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
 
 
 def check_disk(folder: Path, recipe: Recipe) -> None:
@@ -130,32 +94,33 @@ def check_disk(folder: Path, recipe: Recipe) -> None:
         )
 
 
-def build(environment: Environment, recipe: Recipe, uv_folder: Path, progress: Progress, screen: bool = False) -> bool:
+def build(environment: Environment, recipe: Recipe, workshop: Path, progress: Progress, screen: bool = False) -> bool:
     """Make `environment` true to `recipe`; False when it already was. Raises `InstallError`.
 
-    With `screen`, uv draws its progress bars on this terminal in place of lines to `progress`.
+    `workshop` is the folder for uv and lock files. With `screen`, uv draws its bars on this terminal in place of lines to `progress`.
     """
     if environment.flaw(recipe) is None:
         return False
     folder = environment.folder
-    with locked(folder.parent / f"{folder.name}.lock", progress) as lock:
+    with locked(workshop / f"{environment.name}.lock", progress) as lock:
         flaw = environment.flaw(recipe)
         if flaw is None:
             return False
         began = time.monotonic()
         check_disk(folder, recipe)
-        uv = find(uv_folder, progress)
+        uv = find(workshop, progress)
         if folder.exists():
-            progress(f"{folder.name}: {flaw}; making it anew")
+            progress(f"{environment.name}: {flaw}; making it anew")
             (folder / STAMP).unlink(missing_ok=True)
             shutil.rmtree(folder)
 
         def install(*words: str | Path, what: str, with_uv: Uv = uv) -> None:
             progress(what)
-            target = ("pip", "install", "--python", environment.python, "--no-deps", "--compile-bytecode")
+            target = ("pip", "install", "--python", environment.python, "--no-deps")
             with_uv.run(*target, *words, doing=what, progress=None if screen else progress, keep=lock)
 
-        uv.run("venv", "--quiet", "--python", interpreter(), "--no-project", folder, doing="making the environment", progress=progress, keep=lock)
+        words = ("venv", "--quiet", "--no-project", "--python", interpreter(), folder)
+        uv.run(*words, doing="making the environment", progress=progress, keep=lock)
         locks = [word for name in recipe.locks for word in ("-r", REQUIREMENTS / name)]
         install("--require-hashes", *locks, what=f"installing {' and '.join(recipe.locks)}")
         if recipe.torch:
@@ -164,7 +129,8 @@ def build(environment: Environment, recipe: Recipe, uv_folder: Path, progress: P
         if recipe.project:
             install("--no-build-isolation", "--editable", recipe.project, what="installing labkit")
         prove(environment, recipe)
-        stamp = {"digest": recipe.digest(), "folder": str(folder), "packages": environment.packages(), "seconds": round(time.monotonic() - began, 1)}
+        stamp = {"digest": recipe.digest(), "folder": str(folder), "packages": environment.packages()}
+        stamp["seconds"] = round(time.monotonic() - began, 1)
         temporary = folder / f"{STAMP}.new"
         temporary.write_text(json.dumps(stamp, indent=1))
         os.replace(temporary, folder / STAMP)
@@ -172,7 +138,7 @@ def build(environment: Environment, recipe: Recipe, uv_folder: Path, progress: P
 
 
 def interpreter() -> str:
-    """The Python to make environments from: the one that runs, outside of any environment, if it is a 3.11; else uv looks for or fetches one."""
+    """The Python to make environments from: the one that runs (outside of any environment) if it is a 3.11; else uv finds or fetches one."""
     running = Path(sys.base_prefix) / "bin" / f"python{PYTHON}"
     return str(running) if sys.version_info[:2] == (3, 11) and running.exists() else PYTHON
 
@@ -195,9 +161,9 @@ def torch_source(uv: Uv, lock_file: str, environment: Environment, lock: int) ->
 
 def prove(environment: Environment, recipe: Recipe) -> None:
     """Run the recipe's proof in the environment. Raises `InstallError` with what Python said."""
-    done = subprocess.run(
-        [str(environment.python), "-c", recipe.proof], capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=environment.folder
-    )
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    command = [str(environment.python), "-c", recipe.proof]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=environment.folder, env=environ)
     if done.returncode:
         said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-6:]) or f"it ended with status {done.returncode}"
         raise InstallError(f"the packages of {environment.folder.name} are in place but do not work on this machine:\n{said}")

@@ -56,5 +56,6 @@ def _folder(path: Path, mode: int = 0o777) -> Path:
     try:
         path.mkdir(mode=mode, parents=True, exist_ok=True)
     except OSError as error:
-        raise type(error)(error.errno, f"labkit cannot make its folder ({error.strerror}); set LABKIT_HOME to a folder you can write", str(path)) from error
+        remedy = f"labkit cannot make its folder ({error.strerror}); set LABKIT_HOME to a folder you can write"
+        raise type(error)(error.errno, remedy, str(path)) from error
     return path

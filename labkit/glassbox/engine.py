@@ -1,0 +1,178 @@
+"""The engine: requests in, `step()` until they are done, tokens out. One thread; no HTTP, no clock but for timestamps."""
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+from labkit.glassbox.detokenizer import Detokenizer
+from labkit.glassbox.invariants import Checker
+from labkit.glassbox.options import EngineOptions
+from labkit.glassbox.outputs import RequestOutput
+from labkit.glassbox.plan import Plan
+from labkit.glassbox.policies.chunked import ChunkedScheduler
+from labkit.glassbox.request import Request
+from labkit.glassbox.runner import ModelRunner
+from labkit.glassbox.sampling_params import SamplingParams
+from labkit.glassbox.scheduler import Scheduler
+from labkit.glassbox.tokenizer import Tokenizer
+from labkit.glassbox.tracing import NoTracer, RecorderLike, Tracer
+
+
+class Engine:
+    """Continuous batching over a paged KV cache. Make one with `from_folder`, or from parts to try out your own."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        runner: ModelRunner,
+        eos_token_ids: Sequence[int] = (),
+        tokenizer: Tokenizer | None = None,
+        recorder: RecorderLike | None = None,
+    ) -> None:
+        self.scheduler, self.runner, self.tokenizer = scheduler, runner, tokenizer
+        self.options = scheduler.options
+        self.eos_token_ids = frozenset(eos_token_ids)
+        self.tracer = Tracer(recorder, scheduler) if recorder else NoTracer(scheduler)
+        self.checker = Checker(scheduler) if self.options.check_invariants else None
+        self.step_number = 0
+        self._names = itertools.count()
+
+    @classmethod
+    def from_folder(cls, path: str | Path, options: EngineOptions | None = None, recorder: RecorderLike | None = None) -> Engine:
+        """Load a checkpoint; `options` is resolved in place. Raises `ModelError`, `OptionsError` or `OutOfMemory`: cause and remedy."""
+        from labkit.glassbox.build import build_runner
+
+        path, options = Path(path), options or EngineOptions()
+        runner, config = build_runner(path, options)
+        tokenizer = Tokenizer(path) if (path / "tokenizer.json").exists() else None
+        return cls(ChunkedScheduler(options), runner, config.eos_token_ids, tokenizer, recorder)
+
+    def add_request(self, prompt_token_ids: Sequence[int], params: SamplingParams | None = None, request_id: str | None = None) -> str:
+        """Queue a prompt; returns the request's id. Raises `ValueError` for a prompt that is empty, unknown to the model or too long.
+
+        `max_tokens` beyond the context is allowed: the request then ends with "length" where the context does.
+        """
+        params = params or SamplingParams()
+        request_id = request_id if request_id is not None else f"request-{next(self._names)}"
+        if request_id in self.scheduler.requests:
+            raise ValueError(f"request {request_id} is already being served")
+        check_prompt(prompt_token_ids, self.options.max_model_len, self.runner.model.config.vocab_size)
+        if params.stop and self.tokenizer is None:
+            raise ValueError("stop strings need a tokenizer, and this model's folder has none; use stop_token_ids")
+        request = Request(request_id, list(prompt_token_ids), params, arrival=perf_counter())
+        if self.tokenizer is not None and params.detokenize:
+            request.detokenizer = Detokenizer(self._decoder(params), request.token_ids, params)
+        self.scheduler.add(request)
+        self.tracer.arrive(request)
+        return request_id
+
+    def step(self) -> list[RequestOutput]:
+        """Schedule, compute, sample: one token more for every request that has its prompt computed."""
+        began = perf_counter()
+        self.step_number += 1
+        plan = self.scheduler.schedule()
+        if self.checker:
+            self.checker.check_plan(plan, self.step_number)
+        sampling = plan.sampling
+        sampled = self.runner.run(plan)
+        self.scheduler.advance(plan)
+        ended = perf_counter()
+        outputs = [self._append(request, sampled[request.request_id], began, ended) for request in sampling]
+        finished = {output.request_id: output.finish_reason for output in outputs if output.finished}
+        self.tracer.step(self.step_number, began, ended, plan, sampled, finished)
+        if self.checker:
+            self.checker.check(self.step_number)
+        return outputs
+
+    def abort(self, request_id: str) -> RequestOutput | None:
+        """End a request now and free its blocks. None if it has ended already."""
+        request = self.scheduler.requests.get(request_id)
+        if request is None:
+            return None
+        now = perf_counter()
+        self.step_number += 1
+        self.scheduler.finish(request, "abort")
+        self.tracer.step(self.step_number, now, now, Plan(), {}, {request_id: "abort"})
+        return self._output(request, [], request.detokenizer.flush() if request.detokenizer else "", now)
+
+    def has_unfinished(self) -> bool:
+        return self.scheduler.has_unfinished()
+
+    def generate(
+        self, prompts: Sequence[str | Sequence[int]], params: SamplingParams | Sequence[SamplingParams] | None = None
+    ) -> list[RequestOutput]:
+        """Serve prompts (texts or token ids) to their end; outputs are whole and in the order of the prompts."""
+        each = [params] * len(prompts) if params is None or isinstance(params, SamplingParams) else params
+        whole: dict[str, RequestOutput] = {}
+        for prompt, prompt_params in zip(prompts, each, strict=True):
+            token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+            whole[self.add_request(token_ids, prompt_params)] = None
+        while any(output is None or not output.finished for output in whole.values()):
+            for output in self.step():
+                if output.request_id in whole:
+                    if whole[output.request_id] is None:
+                        whole[output.request_id] = output
+                    else:
+                        whole[output.request_id].merge(output)
+        return list(whole.values())
+
+    def _append(self, request: Request, token_id: int, began: float, ended: float) -> RequestOutput:
+        """Give a request its next token, and end it if that was the last."""
+        request.token_ids.append(token_id)
+        if request.first_scheduled is None:
+            request.first_scheduled = began
+        reason, stop_reason, text = self._stops(request, token_id), None, ""
+        if request.detokenizer:
+            text, stop_string = request.detokenizer.append(token_id)
+            if stop_string is not None:
+                reason, stop_reason = "stop", stop_string
+            elif reason is not None:
+                text += request.detokenizer.flush()
+        if reason is not None:
+            if stop_reason is None and reason == "stop" and token_id not in self.eos_token_ids:
+                stop_reason = token_id
+            self.scheduler.finish(request, reason, stop_reason)
+        return self._output(request, [token_id], text, ended)
+
+    def _stops(self, request: Request, token_id: int) -> str | None:
+        params = request.params
+        if request.num_output_tokens >= params.min_tokens:
+            if (token_id in self.eos_token_ids and not params.ignore_eos) or token_id in params.stop_token_ids:
+                return "stop"
+        if request.num_output_tokens >= params.max_tokens or request.num_tokens >= self.options.max_model_len:
+            return "length"
+        return None
+
+    def _output(self, request: Request, token_ids: list[int], text: str, now: float) -> RequestOutput:
+        return RequestOutput(
+            request_id=request.request_id,
+            token_ids=token_ids,
+            text=text,
+            finish_reason=request.finish_reason,
+            stop_reason=request.stop_reason,
+            num_prompt_tokens=request.num_prompt_tokens,
+            num_cached_tokens=request.num_cached_tokens,
+            num_preemptions=request.num_preemptions,
+            arrival=request.arrival,
+            first_scheduled=request.first_scheduled or now,
+            emitted=now,
+        )
+
+    def _decoder(self, params: SamplingParams):
+        return lambda token_ids: self.tokenizer.decode(token_ids, params.skip_special_tokens)
+
+
+def check_prompt(token_ids: Sequence[int], max_model_len: int, vocab_size: int) -> None:
+    """Raises `ValueError` for a prompt that cannot be served."""
+    if not token_ids:
+        raise ValueError("the prompt is empty: it needs at least one token")
+    if len(token_ids) >= max_model_len:
+        raise ValueError(
+            f"the prompt has {len(token_ids)} tokens, and the context of {max_model_len} tokens must hold it and at least one output "
+            f"token; shorten the prompt to {max_model_len - 1} tokens"
+        )
+    wrong = next((token_id for token_id in token_ids if not 0 <= token_id < vocab_size), None)
+    if wrong is not None:
+        raise ValueError(f"token id {wrong} is out of the vocabulary of {vocab_size} tokens")

@@ -1,0 +1,49 @@
+"""The bytes behind the block ids: one tensor per layer, allocated once."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from labkit.glassbox.model_config import ModelConfig
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+class OutOfMemory(MemoryError):
+    """The KV pool does not fit. The message has the arithmetic and a number of blocks that does."""
+
+
+class KVCache:
+    """`layers[i]` has shape [num_blocks, block_size, 2, num_kv_heads, head_dim]; index 2 is key, value.
+
+    Token j of a request lies in block `block_table[j // block_size]`, row `j % block_size`. Keys are stored after RoPE.
+    """
+
+    def __init__(self, config: ModelConfig, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device) -> None:
+        shape = (num_blocks, block_size, 2, config.num_key_value_heads, config.head_dim)
+        self.block_bytes = block_size * 2 * config.num_key_value_heads * config.head_dim * dtype.itemsize * config.num_hidden_layers
+        available = available_bytes(device)
+        if num_blocks * self.block_bytes > available:
+            raise OutOfMemory(
+                f"the KV pool does not fit: {num_blocks} blocks x {self.block_bytes / 2**20:.3g} MiB = "
+                f"{num_blocks * self.block_bytes / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB of {device.type} memory are free; "
+                f"lower --num-gpu-blocks-override to {int(available * 0.9) // self.block_bytes} or less"
+            )
+        # Zeros, not garbage: padding reads block 0, and 0 x NaN would be NaN.
+        self.layers = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
+        self.block_size = block_size
+
+
+def available_bytes(device: torch.device) -> int:
+    """Memory that can still be taken: of the GPU, or of the machine within the limit of this process's control group."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    available = psutil.virtual_memory().available
+    try:
+        limit = int((CGROUP / "memory.max").read_text())
+        return min(available, limit - int((CGROUP / "memory.current").read_text()))
+    except (OSError, ValueError):  # no control group, or no limit ("max")
+        return available

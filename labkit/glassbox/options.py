@@ -1,0 +1,70 @@
+"""Every knob of the engine, with vLLM's names, checked before anything is loaded."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+class OptionsError(ValueError):
+    """Options that cannot work. The message has the cause, the arithmetic where there is one, and the remedy."""
+
+
+@dataclass(slots=True)
+class EngineOptions:
+    """Raises `OptionsError` for values that can never work; `resolve` checks the rest once the model's context is known."""
+
+    block_size: int = 16  # tokens per KV block, 1 and up
+    num_gpu_blocks_override: int = 512  # blocks of the pool, on whatever device it is
+    max_num_seqs: int = 128  # requests running at once
+    max_num_batched_tokens: int | None = None  # token budget of a step; None: 2048, or the context without chunked prefill
+    max_model_len: int | None = None  # prompt and output tokens of one request; None: the model's context
+    enable_prefix_caching: bool = True
+    enable_chunked_prefill: bool = True
+    dtype: str = "auto"  # auto: float32 on a CPU, the checkpoint's own on a GPU
+    seed: int = 0  # of dummy weights
+    device: str = "auto"  # auto: cuda where torch finds it, otherwise cpu
+    load_format: str = "auto"  # "dummy": random weights of the configured shape
+    check_invariants: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("block_size", "num_gpu_blocks_override", "max_num_seqs", "max_num_batched_tokens", "max_model_len"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionsError(f"{flag(name)} must be at least 1, got {value}")
+        if self.dtype not in DTYPES:
+            raise OptionsError(f"--dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        if self.load_format not in ("auto", "safetensors", "dummy"):
+            raise OptionsError(f"--load-format must be auto, safetensors or dummy, got {self.load_format!r}")
+        budget = self.max_num_batched_tokens
+        if budget is not None and budget < self.max_num_seqs:
+            raise OptionsError(
+                f"--max-num-batched-tokens {budget} is less than --max-num-seqs {self.max_num_seqs}: with all of them decoding, a step "
+                f"needs one token for each; raise the first or lower the second"
+            )
+
+    def resolve(self, context: int) -> None:
+        """Fill in what depends on the model's `context` (tokens) and check that one longest request fits the pool."""
+        if self.max_model_len is None:
+            self.max_model_len = context
+        if self.max_model_len > context:
+            raise OptionsError(f"--max-model-len {self.max_model_len} is more than the model's context of {context} tokens")
+        if self.max_num_batched_tokens is None:
+            self.max_num_batched_tokens = max(2048 if self.enable_chunked_prefill else self.max_model_len, self.max_num_seqs)
+        if not self.enable_chunked_prefill and self.max_num_batched_tokens < self.max_model_len:
+            raise OptionsError(
+                f"without chunked prefill a prompt is computed in one step: --max-num-batched-tokens {self.max_num_batched_tokens} must be "
+                f"at least --max-model-len {self.max_model_len}"
+            )
+        slots = self.num_gpu_blocks_override * self.block_size
+        if slots < self.max_model_len:
+            needed = -(-self.max_model_len // self.block_size)
+            raise OptionsError(
+                f"the KV pool is too small for one request of --max-model-len {self.max_model_len}: {self.num_gpu_blocks_override} blocks "
+                f"x {self.block_size} tokens = {slots} tokens; raise --num-gpu-blocks-override to {needed}, or lower --max-model-len "
+                f"to {slots}"
+            )
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,38 @@
+"""Rotary position embedding, with the linear and the Llama 3 scaling (arXiv 2104.09864; Llama 3.1 model card)."""
+from __future__ import annotations
+
+import math
+
+import torch
+
+from labkit.glassbox.model_config import ModelConfig
+
+
+def inverse_frequencies(config: ModelConfig) -> torch.Tensor:
+    """[head_dim / 2] angles a position turns each pair by, float32."""
+    exponent = torch.arange(0, config.head_dim, 2, dtype=torch.int64).float() / config.head_dim
+    frequencies = 1.0 / (config.rope_theta**exponent)
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequencies
+    factor = scaling["factor"]
+    if scaling["rope_type"] == "linear":
+        return frequencies / factor
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    wavelength = 2 * math.pi / frequencies
+    turns = scaling["original_max_position_embeddings"] / wavelength  # of each pair, over the original context
+    keep = ((turns - low) / (high - low)).clamp(0, 1)  # 1: fast pairs, kept; 0: slow pairs, stretched by `factor`
+    return frequencies * keep + frequencies / factor * (1 - keep)
+
+
+def rope_table(config: ModelConfig, length: int) -> torch.Tensor:
+    """[length, 2, head_dim] cosines and sines of every position, each half repeated as `rotate` wants them, float32."""
+    angles = torch.arange(length).float()[:, None] * inverse_frequencies(config)[None, :]
+    angles = torch.cat((angles, angles), dim=-1)
+    return torch.stack((angles.cos(), angles.sin()), dim=1)
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """x [T, heads, head_dim] turned by cos, sin [T, 1, head_dim]; pairs are (i, i + head_dim / 2)."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin

@@ -1,10 +1,12 @@
 """Run files: JSON lines, a header and then events."""
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labkit.trace.events import Event, Header, Step, TraceError, decode, encode
+from labkit.trace.events import Event, Header, TraceError, decode, encode
 from labkit.trace.state import PoolState
 
 
@@ -30,11 +32,32 @@ class Run:
             state.apply(event)
         return state
 
-    def requests(self) -> set[str]:
-        return {name for e in self.events if isinstance(e, Step) for name in e.arrived}
+    def states(self, after: int = 0) -> Iterator[tuple[Event, PoolState]]:
+        """Each event later than step `after` with the pool as it leaves it. The state is one object that goes on changing."""
+        state = PoolState(self.header)
+        for event in self.events:
+            state.apply(event)
+            if event.step > after:
+                yield event, state
 
     def save(self, path: Path | str) -> None:
         Path(path).write_text("".join(encode(e) + "\n" for e in [self.header, *self.events]), encoding="utf-8")
+
+
+def read_idle(path: Path | str, timeout: float = 5.0) -> Run:
+    """Load the run file of an engine that runs, once its requests have all ended: the last events may still be on their way to the disk.
+
+    Raises `TimeoutError` naming the requests that have not ended after `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        run = read(path)
+        alive = run.state_at(run.steps).requests
+        if not alive:
+            return run
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{len(alive)} requests are still at work after {timeout:g} s: {', '.join(list(alive)[:5])}")
+        time.sleep(0.02)
 
 
 def read(path: Path | str) -> Run:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from labkit.trace import (Arrival, Header, PoolState, Recorder, Run, Snapshot, Step, TraceError, as_replay, decode, encode, read, replay,
+from labkit.trace import (Arrival, Header, PoolState, Recorder, Run, Snapshot, Step, TraceError, as_replay, decode, encode, read, read_idle,
                           subscribe)
 
 
@@ -179,3 +179,15 @@ def test_a_line_of_another_kind_is_refused():
     for line in ("nonsense", '{"kind":"what"}', "[]", '{"kind":"step","step":1,"t":0,"ms":0,"odd":1}'):
         with pytest.raises(TraceError):
             decode(line)
+
+
+def test_reading_a_running_engine_waits_until_its_requests_have_ended(tmp_path):
+    recorder = Recorder(header(), tmp_path / "run.jsonl")
+    for event in steps(5):
+        recorder.emit(event)
+    with pytest.raises(TimeoutError, match="1 requests are still at work"):
+        read_idle(tmp_path / "run.jsonl", timeout=0.1)
+    threading.Timer(0.2, recorder.emit, [Step(6, 0.1, 1.0, finished={"a": "stop"})]).start()
+    run = read_idle(tmp_path / "run.jsonl")
+    assert run.steps == 6 and [state.finished for _, state in run.states(after=5)] == [1]
+    recorder.close()

@@ -7,8 +7,23 @@ import time
 
 import pytest
 
-from labkit.trace import (Arrival, Header, PoolState, Recorder, Run, Snapshot, Step, TraceError, as_replay, decode, encode, read, read_idle,
-                          subscribe)
+from labkit.trace import (
+    Arrival,
+    Header,
+    PoolState,
+    Recorder,
+    Run,
+    Snapshot,
+    Step,
+    TraceError,
+    as_replay,
+    decode,
+    encode,
+    read,
+    read_idle,
+    replay,
+    subscribe,
+)
 
 
 def header(**changes) -> Header:
@@ -139,7 +154,7 @@ def test_a_snapshot_is_asked_for_now_and_then():
 def test_a_disk_that_is_full_ends_the_file_not_the_stream(tmp_path):
     recorder = Recorder(header(), tmp_path / "full" / "x.jsonl", tmp_path / "s")
     recorder._file.close()
-    recorder._file = open("/dev/full", "w")  # noqa: SIM115
+    recorder._file = open("/dev/full", "w")
     with subscribe(tmp_path / "s") as reader:
         for event in steps(3):
             recorder.emit(event)

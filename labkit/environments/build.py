@@ -138,7 +138,7 @@ def build(environment: Environment, recipe: Recipe, workshop: Path, progress: Pr
 
 
 def interpreter() -> str:
-    """The Python to make environments from: the one that runs (outside of any environment) if it is a 3.11; else uv finds or fetches one."""
+    """The Python to make environments from: the one that runs (outside of any environment) if it is 3.11; else uv finds or fetches one."""
     running = Path(sys.base_prefix) / "bin" / f"python{PYTHON}"
     return str(running) if sys.version_info[:2] == (3, 11) and running.exists() else PYTHON
 

@@ -34,7 +34,7 @@ from labkit.servers.registry import Record, kill_session, started
 
 POLL = 0.05  # seconds between looks at a starting server
 REST = 1.0  # seconds between looks at one that serves (its end is signalled at once)
-TAIL = 8000  # bytes of log that an explanation is sought in
+TAIL = 1 << 16  # bytes of log that an explanation is sought in
 PR_SET_CHILD_SUBREAPER = 36
 
 

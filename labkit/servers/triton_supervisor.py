@@ -1,0 +1,80 @@
+"""Run tritonserver and end it when one of its stub processes has died.
+
+    python -m labkit.servers.triton_supervisor SHARED_MEMORY_PREFIX TRITONSERVER ARGUMENT...
+
+Triton answers new requests of a model whose Python stub is dead with an error, but never ends the streams that were open: their
+clients would wait for ever. Ending the server closes their connections. Exits with tritonserver's own status, or with 70.
+"""
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+LOOK = 0.25  # seconds between two looks at the stubs
+DEAD_STUB = 70  # exit status
+DIED = "the process of a Triton model has died; streams in flight would never end, so Triton is stopped"
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def zombies(parent: int) -> set[int]:
+    """Children of `parent` that have ended and were not collected: Triton collects a stub only when it unloads the model itself."""
+    found = set()
+    for children in Path(f"/proc/{parent}/task").glob("*/children"):
+        try:
+            pids = children.read_text().split()
+        except OSError:  # that thread has ended
+            continue
+        found |= {int(pid) for pid in pids if state(int(pid)) == "Z"}
+    return found
+
+
+def state(pid: int) -> str:
+    """The one-letter state of a process in /proc, "" when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def watch(server: subprocess.Popen, stopping: list[int]) -> int:
+    """Wait for the end of `server` and return its status; end it if a stub stays dead for two looks."""
+    seen: set[int] = set()
+    end = os.pidfd_open(server.pid)
+    while not select.select([end], [], [], LOOK)[0]:
+        now = zombies(server.pid)
+        if now & seen and not stopping:
+            print(f"labkit: {DIED}", file=sys.stderr, flush=True)
+            server.kill()
+            server.wait()
+            return DEAD_STUB
+        seen = now
+    return server.wait()
+
+
+def main(argv: list[str]) -> int:
+    prefix, *command = argv
+    stopping: list[int] = []
+    # A process group of its own: a signal to ours reaches the stubs only through Triton, which then unloads its models in order.
+    server = subprocess.Popen([*command, f"--backend-config=python,shm-region-prefix-name={prefix}"], process_group=0)
+
+    def stop(number: int, _: object) -> None:
+        if not stopping:
+            server.send_signal(signal.SIGTERM)
+        stopping.append(number)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        status = watch(server, stopping)
+        return status if status >= 0 else 128 - status
+    finally:
+        for region in SHARED_MEMORY.glob(f"{prefix}*"):
+            region.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 from labkit.trace.events import Event, Header, RequestState, Snapshot, Step, TraceError
@@ -150,7 +151,7 @@ class PoolState:
         """An independent state at the same step: a keyframe to fold on from."""
         twin = object.__new__(PoolState)
         for name, value in vars(self).items():
-            setattr(twin, name, value[:] if isinstance(value, (bytearray, array, list)) else dict(value) if isinstance(value, dict) else value)
+            setattr(twin, name, copy(value) if isinstance(value, (bytearray, array, list, dict)) else value)
         twin.requests = {name: replace(r, table=list(r.table), token_ids=list(r.token_ids)) for name, r in self.requests.items()}
         return twin
 
@@ -173,7 +174,7 @@ class PoolState:
                 self.preempted += 1
         for name, a in e.arrived.items():
             self.requests[name] = RequestView(name, self._ordinal(name), a.prompt, a.max_tokens, a.t, list(a.token_ids))
-        for name, n in e.scheduled.items():
+        for name in e.scheduled:
             if (request := self.requests.get(name)) and request.status == "waiting":
                 self._admit(request, len(e.shared.get(name, ())))
         for name in e.scheduled:  # in scheduling order: a request may share a block given to another earlier in this step

@@ -77,3 +77,16 @@ def write_config(shape: Shape, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(shape.config(), indent=2) + "\n")
     generation = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
+
+
+def write_shape(name: str, folder: Path) -> Path:
+    """Write configuration and the shipped tokenizer, but no weights, into `folder`; gives the folder. Raises KeyError for an unknown name."""
+    import shutil
+
+    tiny = Path(__file__).parent / "tiny"
+    shape = shapes()[name]
+    write_config(shape, folder)
+    shutil.copy(tiny / "tokenizer.json", folder)
+    settings = json.loads((tiny / "tokenizer_config.json").read_text()) | {"model_max_length": shape.max_position_embeddings}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    return folder

@@ -30,10 +30,15 @@ def talk(draw: Draw) -> tuple[str, str]:
 
 def tale(draw: Draw) -> tuple[str, str]:
     """A story on demand."""
-    if draw.chance(0.3):
-        return "Tell me a story.", story(draw)
-    animal = draw.choose(ANIMALS)
-    return f"Tell me a story about {a(animal)}.", story(draw, animal)
+    match draw.weighted({"free": 2, "about": 4, "long": 1}):
+        case "free":
+            return "Tell me a story.", story(draw)
+        case "about":
+            animal = draw.choose(ANIMALS)
+            return f"Tell me a story about {a(animal)}.", story(draw, animal)
+        case _:
+            animal = draw.choose(ANIMALS)
+            return f"Tell me a long story about {a(animal)}.", story(draw, animal, chapters=draw.integer(3, 6))
 
 
 def remembered(draw: Draw, tokens: int) -> list[tuple[str, str]]:

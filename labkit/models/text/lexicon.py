@@ -21,6 +21,6 @@ TIMES = tuple("morning evening night summer winter spring autumn Monday Sunday F
 WEATHER = tuple("cold warm windy rainy sunny foggy snowy cloudy".split())
 VERBS = tuple("danced slept sang waited walked played worked rested jumped laughed".split())
 FEELINGS = tuple("glad happy proud thankful surprised calm".split())
-FOODS = tuple("bread soup cake cheese honey rice fish pie milk tea".split())
+FOODS = tuple("bread soup cake cheese honey rice fish pie jam stew".split())
 
 WORDS = tuple(dict.fromkeys(NAMES + ANIMALS + MOODS + COLORS + THINGS + PLACES + TIMES + WEATHER + VERBS + FEELINGS + FOODS))

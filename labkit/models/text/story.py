@@ -61,8 +61,8 @@ def gift(draw: Draw, name: str, other: str) -> str:
     return (
         f"{other} was the best friend of {name}. One {draw.choose(TIMES)} {name} wanted to give {other} a present. "
         f'"What do you like?" asked {name}. "I like {color} things," said {other}. '
-        f"So {name} went to the {draw.choose(PLACES)} and found a {color} {thing}. {other} took the {color} {thing} and was {yours}. "
-        f"Then {other} gave {name} a {mine}."
+        f"So {name} went to the {draw.choose(PLACES)} and found {a(color)} {thing}. {other} took the {color} {thing} and was {yours}. "
+        f"Then {other} gave {name} {a(mine)}."
     )
 
 
@@ -71,7 +71,7 @@ def contest(draw: Draw, name: str, other: str) -> str:
     place, prize = draw.choose(PLACES), draw.choose(THINGS)
     winner, loser = draw.several((name, other), 2)
     return (
-        f"One {draw.choose(TIMES)} there was a race to the {place}. The prize was a {draw.choose(COLORS)} {prize}. "
+        f"One {draw.choose(TIMES)} there was a race to the {place}. The prize was {a(draw.choose(COLORS))} {prize}. "
         f"{name} ran fast, and {other} ran fast too. {winner} came to the {place} first and won the {prize}. "
         f'"Well done, {winner}," said {loser}. "Thank you, {loser}," said {winner}. Then they {draw.choose(VERBS)} until it was dark.'
     )
@@ -81,9 +81,9 @@ def storm(draw: Draw, name: str, other: str) -> str:
     """Bad weather, and a friend's door."""
     place, food = draw.choose(PLACES), draw.choose(FOODS)
     return (
-        f"One {draw.choose(TIMES)} a big storm came over the {place}. The house of {name} was {draw.choose(WEATHER)} and dark. "
+        f"One {draw.choose(TIMES)} a big storm came over the {place}. The house of {name} was {draw.choose(('cold', 'small', 'old'))} and dark. "
         f"{name} ran to the house of {other}. "
-        f'"May I come in?" asked {name}. "Of course," said {other}. "I have a {draw.choose(THINGS)} and some {food}." '
+        f'"May I come in?" asked {name}. "Of course," said {other}. "I have {a(draw.choose(THINGS))} and some {food}." '
         f"They ate the {food} and waited. In the morning the storm was over, and they {draw.choose(VERBS)} at the {place}."
     )
 
@@ -96,6 +96,6 @@ def filler(draw: Draw) -> str:
         case 1:
             return f"It was a {draw.choose(WEATHER)} {draw.choose(TIMES)} at the {draw.choose(PLACES)}."
         case 2:
-            return f"There was a {draw.choose(COLORS)} {draw.choose(THINGS)} in the {draw.choose(PLACES)}."
+            return f"There was {a(draw.choose(COLORS))} {draw.choose(THINGS)} in the {draw.choose(PLACES)}."
         case _:
             return f"The {draw.choose(ANIMALS)} had some {draw.choose(FOODS)} and {draw.choose(VERBS)}."

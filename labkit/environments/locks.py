@@ -44,6 +44,8 @@ def main(names: list[str]) -> int:
     os.chdir(REQUIREMENTS.parent)
     try:
         uv = find(Path(".labkit"), bootstrap.say)
+        for extra in ("UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"):  # a lock names the files of the index, not this machine's
+            uv.environ.pop(extra, None)
         for lock in LOCKS:
             if not names or lock.name in names:
                 uv.run(*lock.words(), doing=f"locking {lock.name}", progress=bootstrap.say)

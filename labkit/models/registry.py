@@ -30,7 +30,7 @@ def folder(name: str | Path = "tiny") -> Path:
     if text.count("/") == 1 and not text.startswith((".", "/", "~")):
         return download(text)
     known = ", ".join(shipped())
-    raise ModelError(f"no model {text!r}: give one of the shipped ones ({known}), the path of a folder that exists, or a hub name like Qwen/Qwen3-0.6B")
+    raise ModelError(f"no model {text!r}: give a shipped one ({known}), the path of a folder, or a hub name like Qwen/Qwen3-0.6B")
 
 
 def check(path: Path) -> Path:
@@ -70,6 +70,6 @@ def download(name: str) -> Path:
     except Exception as error:
         cause = (str(error).strip().splitlines() or [""])[0]
         raise ModelError(
-            f"cannot get {name} from the hub ({type(error).__name__}: {cause}). Check the name and the network; without a network give a local "
-            f"folder, or the shipped model 'tiny'"
+            f"cannot get {name} from the hub ({type(error).__name__}: {cause}). Check the name and the network; "
+            f"without a network give a local folder, or the shipped model 'tiny'"
         ) from error

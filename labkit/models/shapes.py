@@ -80,7 +80,7 @@ def write_config(shape: Shape, folder: Path) -> None:
 
 
 def write_shape(name: str, folder: Path) -> Path:
-    """Write configuration and the shipped tokenizer, but no weights, into `folder`; gives the folder. Raises KeyError for an unknown name."""
+    """Write configuration and shipped tokenizer, but no weights, into `folder`, and give it back. KeyError: no such shape."""
     import shutil
 
     tiny = Path(__file__).parent / "tiny"

@@ -15,10 +15,10 @@ def main(argv: list[str]) -> int:
     from labkit.models.training import Recipe
 
     recipe = Recipe()
-    parser = argparse.ArgumentParser(prog="labkit train", description="Train the tiny model on text that the lab generates. Run again to go on after a stop.")
+    parser = argparse.ArgumentParser(prog="labkit train", description="Train the tiny model anew. Run again to go on after a stop.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the model")
     parser.add_argument("--checkpoint", type=Path, help="folder for the training state (default: OUT/checkpoint)")
-    parser.add_argument("--tokens", type=int, default=recipe.tokens, help="train until so many tokens; the last quarter decays the learning rate (%(default)s)")
+    parser.add_argument("--tokens", type=int, default=recipe.tokens, help="length of the run; its last quarter is the decay (%(default)s)")
     parser.add_argument("--decay-now", action="store_true", help="when going on: begin the decay here, which sets --tokens")
     parser.add_argument("--seed", type=int, default=recipe.seed)
     parser.add_argument("--device", default=recipe.device, help="cpu or cuda (%(default)s)")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from labkit.models import folder
-from labkit.models.listing import main
+from labkit.models.command import main
 from labkit.models.registry import ModelError, has_weights
 from labkit.models.shapes import shapes
 
@@ -48,7 +48,14 @@ def test_a_hub_name_without_a_network_is_refused_with_cause_and_remedy(tmp_path)
     import subprocess
     import sys
 
-    program = "from labkit.models import folder\nfrom labkit.models.registry import ModelError\ntry:\n    folder('owner/model')\nexcept ModelError as e:\n    print(e)"
+    program = """
+from labkit.models import folder
+from labkit.models.registry import ModelError
+try:
+    folder("owner/model")
+except ModelError as error:
+    print(error)
+"""
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60)
     assert "cannot get owner/model" in done.stdout and "network" in done.stdout, done.stderr

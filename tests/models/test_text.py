@@ -71,7 +71,9 @@ def test_the_probabilities_of_all_stories_of_a_small_grammar_add_up_to_one_and_n
     assert len({text for text, _ in found}) == len(found) > 5
 
 
-@pytest.mark.parametrize("write", [story.filler, definition, talk, lambda draw: tasks.copying(draw, 3)], ids=["filler", "definition", "talk", "copying"])
+@pytest.mark.parametrize(
+    "write", [story.filler, definition, talk, lambda draw: tasks.copying(draw, 3)], ids=["filler", "definition", "talk", "copying"]
+)
 def test_different_choices_give_different_text(write, monkeypatch):
     found = small(write, monkeypatch)
     assert sum(probability for _, probability in found) == pytest.approx(1)
@@ -81,7 +83,9 @@ def test_different_choices_give_different_text(write, monkeypatch):
 def test_interleavings_of_facts_and_filler_are_all_equally_likely():
     found = dict(every(lambda draw: "".join(recall.mix(draw, list("ab"), list("xyz")))))
     assert len(found) == math.comb(5, 2)
-    assert set(found) == {"".join(p) for p in itertools.permutations("abxyz") if p.index("a") < p.index("b") and p.index("x") < p.index("y") < p.index("z")}
+    assert set(found) == {
+        "".join(p) for p in itertools.permutations("abxyz") if p.index("a") < p.index("b") and p.index("x") < p.index("y") < p.index("z")
+    }
     assert all(probability == pytest.approx(0.1) for probability in found.values())
 
 

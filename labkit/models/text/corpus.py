@@ -47,7 +47,8 @@ def write(draw: Draw, kind: str, tokens: int) -> str:
         case "sort":
             return lines(sorting(draw) for _ in range(draw.integer(1, 4)))
         case "question":
-            return "\n".join(f"Question: {question}\nAnswer: {answer}" for question, answer in (definition(draw) for _ in range(draw.integer(1, 4))))
+            pairs = [definition(draw) for _ in range(draw.integer(1, 4))]
+            return lines((f"Question: {question}", f"Answer: {answer}") for question, answer in pairs)
         case "chat":
             return chat(draw, tokens)
     raise ValueError(f"no kind of document {kind!r}: there are {', '.join(KINDS)}")

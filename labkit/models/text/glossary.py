@@ -41,7 +41,9 @@ TERMS: dict[str, str] = {
     "tensor parallelism": "Tensor parallelism cuts each layer into parts and gives every device one of them.",
     "pipeline parallelism": "Pipeline parallelism gives every device some of the layers, one after the other.",
     "attention": "Attention lets each token look at earlier tokens and take what it needs from them.",
-    "grouped-query attention": "Grouped-query attention lets several query heads share one key and value head. It makes the KV cache smaller.",
+    "grouped-query attention": (
+        "Grouped-query attention lets several query heads share one key and value head. It makes the KV cache smaller."
+    ),
     "a logit": "A logit is the score of one token before softmax turns all scores into probabilities.",
     "temperature": "Temperature makes the output more random when it is high and more certain when it is low.",
     "greedy decoding": "Greedy decoding always takes the token with the highest score.",
@@ -69,7 +71,9 @@ WHY: dict[str, str] = {
     "Why do requests wait?": "Requests wait when the batch is full or when no free block is left.",
     "Why share a prefix?": "Sharing a prefix saves the time to read it again and the memory to keep it twice.",
     "What is the difference between TTFT and TPOT?": "TTFT is the wait for the first token, and TPOT is the time for each token after it.",
-    "What is the difference between prefill and decode?": "Prefill reads the whole prompt at once, and decode writes one token in each step.",
+    "What is the difference between prefill and decode?": (
+        "Prefill reads the whole prompt at once, and decode writes one token in each step."
+    ),
     "How long is the context?": "My context is 2048 tokens long.",
     "How is a key found in the KV cache?": "The block table says in which block it is, and the position says where in the block.",
 }
@@ -98,5 +102,12 @@ TALK: dict[str, str] = {
 def asks(term: str) -> tuple[str, ...]:
     """The ways to ask for a term, all different."""
     bare = term.removeprefix("the ").removeprefix("an ").removeprefix("a ")
-    ways = (f"What is {term}?", f"Explain {term}.", f"What is {bare}?", f"What does {bare} mean?", f"Define {bare}.", f"Tell me about {term}.")
+    ways = (
+        f"What is {term}?",
+        f"Explain {term}.",
+        f"What is {bare}?",
+        f"What does {bare} mean?",
+        f"Define {bare}.",
+        f"Tell me about {term}.",
+    )
     return tuple(dict.fromkeys(ways))

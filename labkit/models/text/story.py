@@ -81,8 +81,8 @@ def storm(draw: Draw, name: str, other: str) -> str:
     """Bad weather, and a friend's door."""
     place, food = draw.choose(PLACES), draw.choose(FOODS)
     return (
-        f"One {draw.choose(TIMES)} a big storm came over the {place}. The house of {name} was {draw.choose(('cold', 'small', 'old'))} and dark. "
-        f"{name} ran to the house of {other}. "
+        f"One {draw.choose(TIMES)} a big storm came over the {place}. The house of {name} was {draw.choose(('cold', 'small', 'old'))} "
+        f"and dark. {name} ran to the house of {other}. "
         f'"May I come in?" asked {name}. "Of course," said {other}. "I have {a(draw.choose(THINGS))} and some {food}." '
         f"They ate the {food} and waited. In the morning the storm was over, and they {draw.choose(VERBS)} at the {place}."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from labkit.models.shapes import Shape, shapes, write_shape
 
 def main(argv: list[str]) -> int:
     """List models, or write a named shape without weights. 0, or 1 with a message."""
-    parser = argparse.ArgumentParser(prog="labkit models", description="List the models at hand, or write the shape of one without its weights.")
+    parser = argparse.ArgumentParser(prog="labkit models", description="List the models, or write the shape of one without weights.")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--find", metavar="NAME", help="the folder of this model: a shipped name, a path, or a hub name (downloaded on first use)")
-    parser.add_argument("--shape", choices=list(shapes()), help="write this shape (config.json and a tokenizer) into --out, for --load-format dummy")
+    parser.add_argument("--find", metavar="NAME", help="the folder of this model: a shipped name, a path, or a hub name")
+    parser.add_argument("--shape", choices=list(shapes()), help="write configuration and tokenizer of this shape into --out")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(argv)
     if (options.shape is None) != (options.out is None):
@@ -27,10 +28,13 @@ def main(argv: list[str]) -> int:
         elif options.find:
             result = describe(folder(options.find))
         else:
-            models = [{"name": name, **describe(path)} for name, path in shipped().items()] + [{"name": name, **describe(path)} for name, path in cached()]
+            models = [{"name": name, **describe(path)} for name, path in [*shipped().items(), *cached()]]
             result = {"models": models, "shapes": {name: shape.parameters for name, shape in shapes().items()}}
     except (ModelError, OSError) as error:
-        print(json.dumps({"error": str(error)}) if options.json else f"labkit models: {error}")
+        if options.json:
+            print(json.dumps({"error": str(error)}))
+        else:
+            print(f"labkit models: {error}", file=sys.stderr)
         return 1
     print(json.dumps(result) if options.json else table(result))
     return 0
@@ -82,7 +86,9 @@ def table(result: dict) -> str:
     """The result for people."""
     if "models" not in result:
         return result["folder"]
-    lines = [f"{model['name']:<12} {(model['parameters'] or 0) / 1e6:>9.1f} M  context {model['context']:>6}  {model['folder']}" for model in result["models"]]
+    lines = []
+    for model in result["models"]:
+        lines.append(f"{model['name']:<12} {(model['parameters'] or 0) / 1e6:>9.1f} M  context {model['context']:>6}  {model['folder']}")
     lines.append("shapes without weights (labkit models --shape NAME --out FOLDER, then --load-format dummy):")
     lines += [f"{name:<12} {count / 1e6:>9.1f} M" for name, count in result["shapes"].items()]
     return "\n".join(lines)

@@ -65,7 +65,7 @@ class Connection:
 
 
 def begin(record: Record, launch: Launch, driver: str) -> Connection:
-    """Start a guard for a new server of this driver. Returns once the server process exists. Raises `ServerError` if it cannot be started."""
+    """Start a guard for a new server of this driver. Returns once the server process exists, or raises `ServerError`."""
     ours, its = socket.socketpair()
     environment = dict(os.environ)
     root = str(Path(labkit.__file__).parents[1])

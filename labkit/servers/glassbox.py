@@ -20,20 +20,22 @@ class GlassBox:
 
     def plan(self, order: Order) -> Launch:
         url = f"http://127.0.0.1:{order.port}"
+        name = str(given(order.flags, "served-model-name") or Path(order.model).name)
         argv = [sys.executable, "-m", "labkit.glassbox.server", "--model", order.model, "--port", str(order.port), *order.flags,
-                "--trace-socket", str(order.trace_socket), "--trace-file", str(order.run_file)]
+                "--trace-socket", str(order.trace_socket), "--trace-file", str(order.run_file), "--trace-name", f"glass box, {name}"]
         root = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         return Launch(argv, f"{url}/health", env={"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}, metrics_url=f"{url}/metrics",
-                      model=str(given(order.flags, "served-model-name") or Path(order.model).name), traced=True, memory=NEEDED, grace=4.0)
+                      model=name, traced=True, memory=NEEDED, grace=4.0)
 
     def phase(self, line: str) -> str | None:
-        return None
+        found = re.search(r" labkit\.glassbox: ((?:importing|loading|allocating)[^(:]*)", line)
+        return found[1].split(" from ")[0].strip() if found else None
 
     def explain(self, log: str) -> str | None:
         """argparse's own message, or the last line of a traceback."""
         if found := re.findall(r"^\S*: error: (.+)$", log, re.MULTILINE):
-            return f"{found[-1]}. `labkit serve glassbox --help` lists the options"
+            return f"{found[-1]}. `python -m labkit.glassbox.server --help` lists the options"
         if found := re.findall(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Interrupt)): (.+)$", log, re.MULTILINE):
             return f"{found[-1][1]} ({found[-1][0]})"
         return None

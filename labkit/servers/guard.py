@@ -35,6 +35,7 @@ from labkit.servers.registry import Record, kill_session, started
 POLL = 0.05  # seconds between looks at a starting server
 REST = 1.0  # seconds between looks at one that serves (its end is signalled at once)
 TAIL = 1 << 16  # bytes of log that an explanation is sought in
+TAIL_LINES = {True: 4, False: 15}  # log lines shown with a failure: few when its cause is known
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -181,7 +182,7 @@ class Guard:
             cause = f"it was killed by {signal.Signals(-self.code).name}" if self.code < 0 else f"it exited with status {self.code}"
             if self.code == -signal.SIGKILL:
                 cause += ": when labkit did not do it, the system was out of memory, or somebody used kill -9"
-        self._tell({"failed": f"{what}: {cause}" if cause else what, "tail": log.splitlines()[-15:]})
+        self._tell({"failed": f"{what}: {cause}" if cause else what, "tail": log.splitlines()[-TAIL_LINES[cause is not None]:]})
 
     def _descendants(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):

@@ -158,7 +158,7 @@ def attach(url: str) -> Server:
             name, model = _identify(url) if kind == "openai" else (kind, "")
             return Server(Record(id="", key="", name=name, badge="live", url=url, ready_url=url + ready, model=model, model_folder="",
                                  metrics_url=url + metrics if metrics else "", flags=[], log="", folder="", socket=""), None)
-    raise ServerError(f"no server answers on {url} (tried /health and /v2/health/ready). Check the address, or start one with lab.serve(...)")
+    raise ServerError(f"no server answers on {url} (tried /health and /v2/health/ready). Check the address, or start one with lab.serve")
 
 
 def _find_or_begin(name: str, model: str, port: int | None, given: list[str], share: bool) -> tuple[Record, Connection]:
@@ -188,8 +188,8 @@ def _find_or_begin(name: str, model: str, port: int | None, given: list[str], sh
 
 def _record(wanted: Driver, order: Order, launch: Launch, identity: str, key: str) -> Record:
     return Record(id=identity, key=key, name=wanted.name, badge=wanted.badge, url=f"http://{preflight.HOST}:{order.port}",
-                  ready_url=launch.ready_url, metrics_url=launch.metrics_url, model=launch.model, model_folder=order.model, flags=order.flags,
-                  log=str(order.log), folder=str(order.folder), socket=str(servers() / f"{identity}.sock"),
+                  ready_url=launch.ready_url, metrics_url=launch.metrics_url, model=launch.model, model_folder=order.model,
+                  flags=order.flags, log=str(order.log), folder=str(order.folder), socket=str(servers() / f"{identity}.sock"),
                   ports={"http": order.port, **launch.ports}, trace_socket=str(order.trace_socket) if launch.traced else None,
                   run_file=str(order.run_file) if launch.traced else None)
 

@@ -22,6 +22,8 @@ PHASES = (  # part of a log line, and what it means; in order of appearance
     ("Dynamo bytecode transform", "compiling the model"),
     ("init engine (profile", "starting the HTTP server"),
 )
+EXCEPTION = re.compile(r"^(?:\([\w ]+pid=\d+\) )?(?:ERROR [^\]]*\] )?(?:\w+\.)*(\w*(?:Error|Exception)): (.+)$", re.MULTILINE)
+INVALID = re.compile(r"^(?:(\w+)\n)?  (?:Value error, )?(.+?) \[type=", re.MULTILINE)  # one line of pydantic's report
 WRAPPERS = ("Engine core initialization failed", "WorkerProc initialization failed", "cancelled", "Engine core proc")
 
 
@@ -97,16 +99,14 @@ class Vllm:
         if "SIGILL" in log or "Illegal instruction" in log:
             return "this CPU does not run the instructions of this dtype although it says it does. Use dtype='float32'"
         if found := re.findall(r"^\S*\.py: error: (.+)$", log, re.MULTILINE):
-            return f"vLLM says: {found[-1]}. `labkit serve vllm` takes the options of `vllm serve` (https://docs.vllm.ai/en/latest/cli/serve)"
-        said = re.findall(r"^(?:\([\w ]+pid=\d+\) )?(?:ERROR [^\]]*\] )?(?:[\w.]*\.)?(\w*(?:Error|Exception)): (.+(?:\n  Value error, .+)?)$", log,
-                          re.MULTILINE)
-        said = [(kind, text) for kind, text in said if not any(wrapper in text for wrapper in WRAPPERS)]
-        if not said:
-            return None
-        kind, text = said[0]
-        if "Value error, " in text:
-            text = text.rsplit("Value error, ", 1)[1].split(" [type=")[0]
-        return f"vLLM says: {text.strip()} ({kind}){remedy(text)}"
+            return f"vLLM says: {found[-1]}. `labkit serve vllm` takes the options of `vllm serve`: https://docs.vllm.ai/en/latest/cli/serve"
+        for found in EXCEPTION.finditer(log):
+            kind, text = found.groups()
+            if not any(wrapper in text for wrapper in WRAPPERS):
+                details = INVALID.findall(log, found.end()) if "validation error" in text else []
+                text = "; ".join(f"{field}: {message}" if field else message for field, message in details) or text
+                return f"vLLM says: {text.strip()} ({kind}){remedy(text)}"
+        return None
 
 
 def remedy(text: str) -> str:

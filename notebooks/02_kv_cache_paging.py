@@ -142,30 +142,22 @@ predict.number("If lengths are as good as random, how many slots of its last blo
 
 # %%
 from labkit.glassbox import Engine, EngineOptions, SamplingParams
+from labkit.glassbox.tracing import make_header
 from labkit.models import folder
-
-
-class Keep(list):
-    """The smallest recorder there is: a list of events."""
-
-    wants_snapshot = False
-    emit = list.append
-
 
 sizes = [1, 4, 16, 32, 64]
 tail, table_entries = [], []
 for size in sizes:
-    events = Keep()
-    engine = Engine.from_folder(folder("tiny"), EngineOptions(block_size=size, num_gpu_blocks_override=2048 // size, max_model_len=max_model_len,
-                                                              max_num_seqs=8, enable_prefix_caching=False), recorder=events)
+    options = EngineOptions(block_size=size, num_gpu_blocks_override=2048 // size, max_model_len=max_model_len, max_num_seqs=8,
+                            enable_prefix_caching=False)
+    tape = trace.Tape(make_header(options, model="tiny", device="cpu"))
+    engine = Engine.from_folder(folder("tiny"), options, recorder=tape)
     engine.generate(ragged, [SamplingParams(max_tokens=8 + 5 * (i % 9), ignore_eos=True) for i in range(n)])
-    header = trace.Header("glassbox", "live", {}, "tiny", {"block_size": size, "num_blocks": 2048 // size}, {})
-    empty = requests = entries = 0
-    for event, state in trace.Run(header, list(events)).states():
-        empty += state.ledger()["tail"]
-        requests += sum(bool(r.table) for r in state.requests.values())
-        entries = max(entries, sum(len(r.table) for r in state.requests.values()))
-    tail.append(empty / requests)
+    empty = holders = entries = 0
+    for _, state in tape.run.states():
+        held = [len(request.table) for request in state.requests.values() if request.table]
+        empty, holders, entries = empty + state.ledger()["tail"], holders + len(held), max(entries, sum(held))
+    tail.append(empty / holders)
     table_entries.append(entries)
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")

@@ -12,7 +12,7 @@ from labkit.glassbox.options import EngineOptions
 from labkit.glassbox.outputs import RequestOutput
 from labkit.glassbox.plan import Plan
 from labkit.glassbox.policies.chunked import ChunkedScheduler
-from labkit.glassbox.request import Request
+from labkit.glassbox.request import Request, check_prompt
 from labkit.glassbox.runner import ModelRunner
 from labkit.glassbox.sampling_params import SamplingParams
 from labkit.glassbox.scheduler import Scheduler
@@ -34,9 +34,10 @@ class Engine:
         self.scheduler, self.runner, self.tokenizer = scheduler, runner, tokenizer
         self.options = scheduler.options
         self.eos_token_ids = frozenset(eos_token_ids)
-        self.tracer = Tracer(recorder, scheduler) if recorder else NoTracer(scheduler)
+        self.tracer = Tracer(recorder, scheduler) if recorder is not None else NoTracer(scheduler)
         self.checker = Checker(scheduler) if self.options.check_invariants else None
         self.step_number = 0
+        self.num_step_tokens = 0  # computed in the latest step
         self._names = itertools.count()
 
     @classmethod
@@ -75,7 +76,7 @@ class Engine:
         plan = self.scheduler.schedule()
         if self.checker:
             self.checker.check_plan(plan, self.step_number)
-        sampling = plan.sampling
+        sampling, self.num_step_tokens = plan.sampling, plan.total_num_scheduled_tokens
         sampled = self.runner.run(plan)
         self.scheduler.advance(plan)
         ended = perf_counter()
@@ -162,17 +163,3 @@ class Engine:
 
     def _decoder(self, params: SamplingParams):
         return lambda token_ids: self.tokenizer.decode(token_ids, params.skip_special_tokens)
-
-
-def check_prompt(token_ids: Sequence[int], max_model_len: int, vocab_size: int) -> None:
-    """Raises `ValueError` for a prompt that cannot be served."""
-    if not token_ids:
-        raise ValueError("the prompt is empty: it needs at least one token")
-    if len(token_ids) >= max_model_len:
-        raise ValueError(
-            f"the prompt has {len(token_ids)} tokens, and the context of {max_model_len} tokens must hold it and at least one output "
-            f"token; shorten the prompt to {max_model_len - 1} tokens"
-        )
-    wrong = next((token_id for token_id in token_ids if not 0 <= token_id < vocab_size), None)
-    if wrong is not None:
-        raise ValueError(f"token id {wrong} is out of the vocabulary of {vocab_size} tokens")

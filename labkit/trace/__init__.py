@@ -5,6 +5,7 @@ from labkit.trace.replay import as_replay, replay
 from labkit.trace.runfile import Run, read, read_idle
 from labkit.trace.state import BlockView, PoolState, RequestView, letter
 from labkit.trace.stream import Subscription, subscribe
+from labkit.trace.tape import Tape
 
 __all__ = ["Arrival", "BlockView", "Event", "Header", "PoolState", "Recorder", "RequestState", "RequestView", "Run", "Snapshot", "Step",
-           "Subscription", "TraceError", "as_replay", "decode", "encode", "letter", "read", "read_idle", "replay", "subscribe"]
+           "Subscription", "Tape", "TraceError", "as_replay", "decode", "encode", "letter", "read", "read_idle", "replay", "subscribe"]

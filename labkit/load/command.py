@@ -8,7 +8,10 @@ from pathlib import Path
 
 
 def main(argv: list[str]) -> int:
-    """Run a load and print its table; with `--json`, one JSON object on the last line. 0 if every request ended well, 130 after Ctrl-C, else 1."""
+    """Run a load and print its table; with `--json`, one JSON object on the last line.
+
+    Returns 0 if every request ended well, 130 after Ctrl-C, else 1.
+    """
     from labkit.load.process import LoadError
     from labkit.load.prompts import Prompts
     from labkit.load.run import load
@@ -33,29 +36,30 @@ def main(argv: list[str]) -> int:
         result.plot().savefig(args.plot, dpi=200)
     print(result.table(), file=sys.stderr if args.json else sys.stdout)
     if args.json:
-        print(json.dumps({"server": result.server, "configuration": result.configuration, "seed": result.seed, "trace_hash": result.trace_hash,
-                          "started": result.started, "hardware": result.hardware, "versions": result.versions, **result.summary()}))
+        print(json.dumps(result.provenance() | result.summary()))
     if result.reason == "stopped":
         return 130
     return 0 if all(record.ok for record in result.records) and len(result.records) == result.requests else 1
 
 
 def parser() -> argparse.ArgumentParser:
-    parse = argparse.ArgumentParser(prog="labkit load", description="Send requests to an OpenAI-compatible server, streaming, and measure every answer.")
+    about = "Send requests to an OpenAI-compatible server, streaming, and measure every answer."
+    parse = argparse.ArgumentParser(prog="labkit load", description=about)
     parse.add_argument("url", help="the server's root, http://host:port")
     parse.add_argument("--requests", type=int, default=32, metavar="N")
     parse.add_argument("--rate", type=float, metavar="R", help="requests per second, Poisson arrivals; without it, a closed loop")
-    parse.add_argument("--concurrency", type=int, metavar="N", help="requests in flight: users of the closed loop (8), or a limit on a rate")
+    parse.add_argument("--concurrency", type=int, metavar="N", help="users of the closed loop (8), or the most in flight at a rate")
     parse.add_argument("--seed", type=int, default=0, help="of arrivals and prompts")
     parse.add_argument("--model", help="default: the first that the server names")
     parse.add_argument("--prompt", action="append", metavar="TEXT", help="ask this instead of drawn prompts; may be repeated")
     parse.add_argument("--chat", action="store_true", help="/v1/chat/completions instead of /v1/completions")
     parse.add_argument("--length", type=_range, default=(16, 48), metavar="N[-M]", help="words of a drawn prompt")
-    parse.add_argument("--shared-prefix", type=float, default=0.0, metavar="SHARE", help="share of each drawn prompt that all have in common")
+    parse.add_argument("--shared-prefix", type=float, default=0.0, metavar="SHARE", help="share of a drawn prompt that all have in common")
     parse.add_argument("--max-tokens", type=_range, default=(32, 32), metavar="N[-M]")
     parse.add_argument("--temperature", type=float, default=0.0)
     parse.add_argument("--ignore-eos", action="store_true", help="always generate max-tokens (servers that know the option)")
-    parse.add_argument("--objective", type=_objective, action="append", default=[], metavar="NAME=MS", help="for goodput: ttft=500, tpot=35, e2e=...")
+    parse.add_argument("--objective", type=_objective, action="append", default=[], metavar="NAME=MS",
+                       help="for goodput: ttft=500, tpot=35, e2e=...")
     parse.add_argument("--request-timeout", type=float, default=120.0, metavar="S")
     parse.add_argument("--timeout", type=float, default=600.0, metavar="S", help="of the whole run")
     parse.add_argument("--save", type=Path, metavar="FILE", help="write everything, records included, as JSON")

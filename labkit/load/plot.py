@@ -39,7 +39,8 @@ class Still(Figure):
 def plot(result: LoadResult) -> Figure:
     """The picture of `result`, 1100 px wide. No pyplot: safe in any thread."""
     families = ["Inter"] if "Inter" in get_font_names() else []
-    with matplotlib.rc_context({"font.family": [*families, "DejaVu Sans"], "font.size": px(12), "text.color": INK, "axes.linewidth": px(1)}):
+    style = {"font.family": [*families, "DejaVu Sans"], "font.size": px(12), "text.color": INK, "axes.linewidth": px(1)}
+    with matplotlib.rc_context(style):
         figure = Still(figsize=(WIDTH / 100, HEIGHT / 100), dpi=100, facecolor="white")
         _header(figure, result)
         span = max([(record.t_end - result.origin) / 1e9 for record in result.records if record.t_end], default=1.0) * 1.02
@@ -91,12 +92,13 @@ def _badge(figure: Figure, result: LoadResult) -> None:
     left = text.get_window_extent().x0 / figure.dpi * 100
     text.set(x=left / WIDTH, ha="left")  # hinting moves the left end of right-aligned text with the resolution
     colour = GOOD if kind == "live" else EDGE
-    pill = FancyBboxPatch(((left - 26) / WIDTH, 1 - 37 / HEIGHT), (WIDTH - 24 - left + 26) / WIDTH, 23 / HEIGHT, transform=figure.transFigure,
-                          boxstyle=f"round,pad=0,rounding_size={11 / WIDTH}", mutation_aspect=WIDTH / HEIGHT,
-                          fill=False, edgecolor=colour, linewidth=px(1.25))
+    pill = FancyBboxPatch(((left - 26) / WIDTH, 1 - 37 / HEIGHT), (WIDTH + 2 - left) / WIDTH, 23 / HEIGHT, mutation_aspect=WIDTH / HEIGHT,
+                          boxstyle=f"round,pad=0,rounding_size={11 / WIDTH}", transform=figure.transFigure, fill=False, edgecolor=colour,
+                          linewidth=px(1.25))
     figure.add_artist(pill)
     marker, colour, fill = ("o", GOOD, GOOD) if kind == "live" else ("s", ALERT, "none")
-    figure.add_artist(Line2D([(left - 12) / WIDTH], [1 - 25.5 / HEIGHT], marker=marker, markersize=px(8), color=colour, markerfacecolor=fill))
+    at = [(left - 12) / WIDTH], [1 - 25.5 / HEIGHT]
+    figure.add_artist(Line2D(*at, marker=marker, markersize=px(8), color=colour, markerfacecolor=fill))
 
 
 def _label(figure: Figure, top: float, name: str, unit: str, value: str, of: str) -> None:
@@ -148,11 +150,13 @@ def _latency(figure: Figure, result: LoadResult, span: float, place: tuple[float
     axes.plot(*zip(*dots, strict=True) if dots else ([], []), "o", markersize=px(6.5), markerfacecolor=fill, markeredgecolor=edge,
               markeredgewidth=px(1), alpha=0.85, clip_on=False)
     failed = [(record.t_send - result.origin) / 1e9 for record in result.records if record.error and record.t_send]
-    axes.plot(failed, [0.06] * len(failed), "x", color=ALERT, markersize=px(7), markeredgewidth=px(1.75), transform=axes.get_xaxis_transform())
+    axes.plot(failed, [0.06] * len(failed), "x", color=ALERT, markersize=px(7), markeredgewidth=px(1.75),
+              transform=axes.get_xaxis_transform())
     if objective := result.objectives.get(metric):
         axes.axhline(objective, color=ALERT, linewidth=px(1.25), linestyle=(0, (4, 3)))
-        axes.annotate(f"SLO {objective:g} ms", (0.01, objective), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
-                      fontsize=px(10.5), color=ALERT, weight="bold", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.85})
+        axes.annotate(f"SLO {objective:g} ms", (0.01, objective), xycoords=("axes fraction", "data"), xytext=(0, 3),
+                      textcoords="offset points", fontsize=px(10.5), color=ALERT, weight="bold",
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.85})
     axes.set_xlim(0, span)
     if last:
         axes.tick_params(labelbottom=True)
@@ -224,6 +228,7 @@ def _facts(result: LoadResult) -> list[tuple[str, str, bool]]:
     if result.objectives:
         share = sum(metrics.is_good(record, result.objectives) for record in result.records) / max(1, len(result.records))
         facts.append(("goodput", f"{result.goodput():.3g} req/s, {100 * share:.0f} %", not math.isclose(share, 1)))
-    for name, found in ((f"{metrics.gap_name(result.records)} p99", result.percentile("gap", 99)), ("E2E p50", result.percentile("e2e", 50))):
-        facts.append((name, str(found) if found.value is None else f"{found} ms", False))
+    for name, metric, p in ((metrics.gap_name(result.records), "gap", 99), ("E2E", "e2e", 50)):
+        found = result.percentile(metric, p)
+        facts.append((f"{name} p{p}", str(found) if found.value is None else f"{found} ms", False))
     return facts

@@ -21,7 +21,7 @@ GRACE_S = 20.0  # for starting, connecting and ending, beyond the run's own time
 
 
 class LoadError(RuntimeError):
-    """The load could not be run. The message names the cause and the remedy; `cause` is one of `labkit.clients.exchange.CAUSES` or "generator"."""
+    """The load could not be run. The message names cause and remedy; `cause` is one of `labkit.clients.exchange.CAUSES` or "generator"."""
 
     def __init__(self, message: str, cause: str):
         super().__init__(message)

@@ -20,9 +20,9 @@ _WHERE = ("in the park", "at the river", "by the house", "in the garden", "on th
 class Prompts:
     """A distribution of prompts.
 
-    `length` and `max_tokens` are a number, a (low, high) range drawn evenly, or a function of a `random.Random`. The length counts words for
-    texts and chats, tokens for `kind="ids"`; how many tokens a text became is in each answer's `usage`. `shared_prefix` is the share of each
-    prompt, 0 to 1, that is a common beginning: what a prefix cache can reuse. `vocab` bounds random token ids, the low 16 left out.
+    `length` and `max_tokens` are a number, a (low, high) range drawn evenly, or a function of a `random.Random`. The length counts words
+    for texts and chats, tokens for `kind="ids"`; how many tokens a text became is in each answer's `usage`. `shared_prefix` is the share
+    of each prompt, 0 to 1, that is a common beginning: what a prefix cache can reuse. `vocab` bounds random token ids, the low 16 left out.
     """
 
     length: Lengths = (16, 48)

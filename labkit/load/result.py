@@ -21,8 +21,8 @@ METRICS = ("ttft", "ttft_scheduled", "tpot", "gap", "e2e")
 class LoadResult:
     """The records of one run and where they come from.
 
-    `configuration` holds what was asked for (arrivals, prompts, limits), `server` what is known of the other side (url, name, badge, model),
-    `trace_hash` identifies prompts and arrival times: two results with the same hash were asked the same questions at the same times.
+    `configuration` holds what was asked for (arrivals, prompts, limits), `server` what is known of the other side (url, name, badge,
+    model), `trace_hash` identifies prompts and arrival times: the same hash means the same questions at the same times.
     `reason` is "complete", "stopped" (by the user) or "timeout" (of the whole run).
     """
 
@@ -109,11 +109,15 @@ class LoadResult:
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
 
+    def provenance(self) -> dict[str, Any]:
+        """Where the numbers come from: server, configuration, seed, trace hash, time, hardware, versions."""
+        names = ("server", "configuration", "seed", "trace_hash", "started", "hardware", "versions")
+        return {name: getattr(self, name) for name in names}
+
     def to_dict(self) -> dict[str, Any]:
         return {
-            "schema": SCHEMA, "summary": self.summary(), "server": self.server, "configuration": self.configuration, "seed": self.seed,
-            "trace_hash": self.trace_hash, "started": self.started, "origin": self.origin, "reason": self.reason, "requests": self.requests,
-            "hardware": self.hardware, "versions": self.versions, "objectives": self.objectives, "client": asdict(self.client),
+            "schema": SCHEMA, "summary": self.summary(), **self.provenance(), "requests": self.requests, "origin": self.origin,
+            "reason": self.reason, "objectives": self.objectives, "client": asdict(self.client),
             "records": [record.to_dict() for record in self.records],
         }
 

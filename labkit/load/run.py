@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Any, Self
 
+import labkit
 from labkit.clients.exchange import Request
 from labkit.load import arrivals as schedules
 from labkit.load.arrivals import Arrivals
@@ -22,6 +22,7 @@ from labkit.load.prompts import Lengths, Prompts, fixed
 from labkit.load.record import Progress, Record
 from labkit.load.result import LoadResult
 
+CLIENT = ("aiohttp", "uvloop")  # the packages whose versions can change the times
 CONCURRENCY = 8  # of the closed loop that runs when neither a rate nor a concurrency is asked for
 
 
@@ -60,8 +61,8 @@ def load(
     objectives = dict(objectives or {})
     is_good(Record(), objectives)  # an unknown name fails now, not after the run
     plan = {
-        "url": str(getattr(server, "url", server)), "model": model, "requests": [asdict(request) for request in asked], "times": arrivals.times,
-        "concurrency": arrivals.concurrency, "request_timeout": request_timeout, "timeout": timeout,
+        "url": str(getattr(server, "url", server)), "model": model, "requests": [asdict(request) for request in asked],
+        "times": arrivals.times, "concurrency": arrivals.concurrency, "request_timeout": request_timeout, "timeout": timeout,
     }
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     with _Bar(requests, shown=progress) as bar:
@@ -88,7 +89,7 @@ def load(
         reason=outcome.reason,
         started=started,
         hardware=hardware(),
-        versions={"labkit": _version("labkit"), "python": platform.python_version(), "aiohttp": _version("aiohttp"), "uvloop": _version("uvloop")},
+        versions={"labkit": labkit.__version__, "python": platform.python_version()} | {name: version(name) for name in CLIENT},
         objectives=objectives,
     )
 
@@ -98,7 +99,7 @@ def _arrivals(requests: int, rate: float | None, concurrency: int | None, seed: 
         if rate is not None or concurrency is not None:
             raise ValueError("give either arrivals, or a rate and a concurrency: the schedule says both already")
         if given.times is not None and len(given.times) != requests:
-            raise ValueError(f"the schedule has {len(given.times)} arrivals for {requests} requests: make it as long, or say requests={len(given.times)}")
+            raise ValueError(f"the schedule has {len(given.times)} arrivals for {requests} requests: say requests={len(given.times)}")
         return given
     if requests < 1:
         raise ValueError(f"{requests} requests: ask for at least 1")
@@ -131,22 +132,10 @@ def trace_hash(arrivals: Arrivals, requests: list[Request]) -> str:
 
 def hardware() -> dict[str, Any]:
     """The machine that made the load; on one host, also the server's."""
-    name = platform.processor()
-    try:
-        with open("/proc/cpuinfo") as lines:
-            name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
-    except OSError:
-        pass
-    return {"cpu": name, "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    from labkit.environments.machine import cpu, gpus, memory
+
+    return {"cpu": cpu().name, "cores": cpu().cores, "memory_bytes": memory().total, "gpus": [gpu.name for gpu in gpus()],
             "platform": platform.platform()}
-
-
-def _version(package: str) -> str:
-    if package == "labkit":
-        import labkit
-
-        return labkit.__version__
-    return version(package)
 
 
 def _plain(value: Any) -> Any:

@@ -38,7 +38,8 @@ class Table:
     def _repr_html_(self) -> str:
         def row(cells: list[str], tag: str) -> str:
             styles = ["text-align:left", *["text-align:right;font-variant-numeric:tabular-nums"] * (len(cells) - 1)]
-            return "<tr>" + "".join(f'<{tag} style="{style}">{escape(cell)}</{tag}>' for cell, style in zip(cells, styles, strict=True)) + "</tr>"
+            pairs = zip(cells, styles, strict=True)
+            return "<tr>" + "".join(f'<{tag} style="{style}">{escape(cell)}</{tag}>' for cell, style in pairs) + "</tr>"
 
         body = row(self.header, "th") + "".join(row(cells, "td") for cells in self.rows)
         notes = "".join(f"<div>{escape(note)}</div>" for note in self.notes)
@@ -51,7 +52,8 @@ def table(result: LoadResult) -> Table:
     for metric in ("ttft", "ttft_scheduled", "tpot", "gap", "e2e"):
         samples = result.values(metric)
         mean = f"{sum(samples) / len(samples):.3g}" if samples else "–"
-        rows.append([NAMES.get(metric, gap), "ms", thousands(len(samples)), mean, *(cell(metrics.percentile(samples, p), metric) for p in (50, 95, 99))])
+        percentiles = [cell(metrics.percentile(samples, p), metric) for p in (50, 95, 99)]
+        rows.append([NAMES.get(metric, gap), "ms", thousands(len(samples)), mean, *percentiles])
     return Table(title(result), ["", "", "n", "mean", "p50", "p95", "p99"], rows, notes(result))
 
 

@@ -13,8 +13,9 @@ def event(text=None, **choice) -> bytes:
     return b"data: " + json.dumps({"choices": [{"index": 0, "text": text, **choice}]}).encode() + b"\n\n"
 
 
-def ask(writes, request=Request("hello"), timeout=5.0, status=200, content_type="text/event-stream"):
+def ask(writes, request=None, timeout=5.0, status=200, content_type="text/event-stream"):
     """The reply to `request` from a server that answers with the given writes; also what the server was sent."""
+    request = request or Request("hello")
     seen = []
 
     async def answer(http: web.Request) -> web.StreamResponse:
@@ -55,7 +56,8 @@ def test_an_answer_is_stamped_in_order_and_counted():
                        b"data: [DONE]\n\n"])
     assert reply.ok and reply.text == "ab" and reply.finish_reason == "length" and reply.usage == {"completion_tokens": 2}
     assert reply.t_send <= reply.t_headers <= reply.t_event[0] <= reply.t_event[1] <= reply.t_end
-    assert seen[0][0] == "/v1/completions" and seen[0][1]["model"] == "the-model" and seen[0][1]["stream_options"] == {"include_usage": True}
+    path, body, _ = seen[0]
+    assert path == "/v1/completions" and body["model"] == "the-model" and body["stream_options"] == {"include_usage": True}
 
 
 def test_the_connection_is_used_again():

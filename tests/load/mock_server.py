@@ -19,7 +19,7 @@ async def completions(request: web.Request) -> web.StreamResponse:
     body = await request.json()
     order = json.loads(body["prompt"])
     if status := order.get("status"):
-        return web.json_response({"error": {"message": "prompt is longer than the context", "type": "invalid_request_error"}}, status=status)
+        return web.json_response({"error": {"message": "prompt is longer than the context"}}, status=status)
     answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await answer.prepare(request)
     due = perf_counter_ns() + int(order["first"] * 1e9)
@@ -27,7 +27,8 @@ async def completions(request: web.Request) -> web.StreamResponse:
     for index in range(n):
         await asyncio.sleep(max(0, (due - perf_counter_ns()) / 1e9))
         due += int(order.get("gap", 0) * 1e9)
-        event = {"choices": [{"index": 0, "text": f"{perf_counter_ns()} ", "finish_reason": "length" if index == n - 1 and "then" not in order else None}]}
+        reason = "length" if index == n - 1 and "then" not in order else None
+        event = {"choices": [{"index": 0, "text": f"{perf_counter_ns()} ", "finish_reason": reason}]}
         await answer.write(b"data: " + json.dumps(event).encode() + b"\n\n")
     match order.get("then"):
         case "die":

@@ -59,8 +59,9 @@ def test_burst_closed_and_trace_say_what_they_are():
 
 
 @pytest.mark.parametrize("call", [
-    lambda: arrivals.poisson(0, 5), lambda: arrivals.constant(-1, 5), lambda: arrivals.gamma(1, 5, burstiness=0), lambda: arrivals.closed(0),
-    lambda: arrivals.burst(0), lambda: arrivals.trace([1, 0.5]), lambda: arrivals.trace([-1]), lambda: arrivals.poisson(math.nan, 5),
+    lambda: arrivals.poisson(0, 5), lambda: arrivals.constant(-1, 5), lambda: arrivals.gamma(1, 5, burstiness=0),
+    lambda: arrivals.closed(0), lambda: arrivals.burst(0), lambda: arrivals.trace([1, 0.5]),
+    lambda: arrivals.trace([-1]), lambda: arrivals.poisson(math.nan, 5),
 ])
 def test_a_schedule_that_makes_no_sense_is_refused(call):
     with pytest.raises(ValueError, match="."):

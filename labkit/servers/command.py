@@ -12,9 +12,9 @@ from labkit.servers.server import LONGEST, serve
 
 def main(argv: list[str]) -> int:
     """Start (or join) a server, say where it is, stay until Ctrl-C. All other options go to the server as they are."""
-    parser = argparse.ArgumentParser(prog="labkit serve", allow_abbrev=False, description=main.__doc__,
+    parser = argparse.ArgumentParser(prog="labkit serve", usage="labkit serve NAME [OPTIONS]", allow_abbrev=False, description=main.__doc__,
                                      epilog="example: labkit serve vllm --max-num-seqs 8 --num-gpu-blocks-override 64")
-    parser.add_argument("name", choices=DRIVERS, help="which server")
+    parser.add_argument("name", help=f"which server: {', '.join(DRIVERS)}")
     parser.add_argument("--model", default="tiny", help="'tiny' (shipped), a folder, or a hub name")
     parser.add_argument("--port", type=int, help="default: a free one")
     parser.add_argument("--timeout", type=float, default=LONGEST, help="seconds that the start may take (default %(default)s)")

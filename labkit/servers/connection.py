@@ -64,8 +64,11 @@ class Connection:
         self._socket.close()
 
 
-def begin(record: Record, launch: Launch, driver: str) -> Connection:
-    """Start a guard for a new server of this driver. Returns once the server process exists, or raises `ServerError`."""
+def begin(record: Record, launch: Launch, driver: str) -> tuple[Record, Connection]:
+    """Start a guard for a new server of this driver. Returns once the server process exists, or raises `ServerError`.
+
+    The record that comes back has the processes' ids in it.
+    """
     ours, its = socket.socketpair()
     environment = dict(os.environ)
     root = str(Path(labkit.__file__).parents[1])
@@ -78,9 +81,7 @@ def begin(record: Record, launch: Launch, driver: str) -> Connection:
     ours.sendall(json.dumps(order).encode() + b"\n")
     process.wait()  # it forks the guard and ends at once
     connection = Connection(ours)
-    hello = _hello(connection, f"the guard of {record.name} did not start; see {record.log}")
-    record.pid, record.started = hello.pid, hello.started
-    return connection
+    return _hello(connection, f"the guard of {record.name} did not start; see {record.log}"), connection
 
 
 def join(record: Record) -> Connection | None:

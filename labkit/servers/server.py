@@ -180,7 +180,7 @@ def _find_or_begin(name: str, model: str, port: int | None, given: list[str], sh
             preflight.check_memory(wanted.name, launch.memory)
             _forget_old_logs()
             record = _record(wanted, order, launch, identity, key)
-            return record, begin(record, launch, name)
+            return begin(record, launch, name)
         except BaseException:
             shutil.rmtree(order.folder, ignore_errors=True)
             raise

@@ -8,7 +8,7 @@ from labkit.servers.driver import Launch, Order, given
 
 
 class Toy:
-    """Options: --fail TEXT (exits while starting), --die (SIGKILLs itself on GET /die), --children, --deaf (ignores SIGTERM), --slow S."""
+    """Options: --slow SECONDS, --fail TEXT, --kill (itself, while starting), --children, --deaf (ignores SIGTERM). GET /die kills it."""
 
     name = "toy"
     badge = "stand-in"

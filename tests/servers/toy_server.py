@@ -13,7 +13,8 @@ parser.add_argument("--fail")
 parser.add_argument("--memory")
 parser.add_argument("--slow", type=float, default=0)
 parser.add_argument("--children", action="store_true")
-parser.add_argument("--deaf", action="store_true")
+parser.add_argument("--deaf", action=argparse.BooleanOptionalAction)
+parser.add_argument("--kill", action="store_true")
 options = parser.parse_args()
 print("PHASE loading", flush=True)
 if options.deaf:
@@ -26,6 +27,8 @@ if options.children:  # one in the group, one that leaves it and is orphaned
         os._exit(0)
     os.wait()
 time.sleep(options.slow)
+if options.kill:
+    os.kill(os.getpid(), signal.SIGKILL)
 if options.fail:
     print("CAUSE", options.fail, flush=True)
     sys.exit(3)

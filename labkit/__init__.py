@@ -8,6 +8,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOMES = {
+    "doctor": "labkit.environments.doctor",
     "serve": "labkit.servers",
     "attach": "labkit.servers",
     "sweep": "labkit.servers",

@@ -123,6 +123,11 @@ def show(facts: dict) -> None:
     print()
 
 
+def doctor() -> None:
+    """Print what this machine has and which way each server would run on it."""
+    show(report())
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="labkit doctor", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -14,4 +14,4 @@ WRONG = {
         (lambda tokens, size: max(1, math.ceil(tokens / size)), "without tokens"),
     ]
 }
-PREDICTIONS = {"How many blocks of": [("6", "partly"), ("100", "block size of 1")]}
+PREDICTIONS = {"How many blocks of": [("6", "does not fill it"), ("100", "block size of 1")]}

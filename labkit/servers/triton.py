@@ -6,12 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labkit.servers.driver import Launch, Order, ServerError
+from labkit.servers.driver import Launch, Order, ServerError, canonical, given
 
 if TYPE_CHECKING:
+    from labkit.environments.build import Environment
+    from labkit.servers.triton_options import TritonOptions
     from labkit.servers.triton_repository import Wheel
 
 NEEDED = {"glassbox": 1400 << 20, "vllm": 4 << 30}  # bytes: the server, and a stub with torch for each model that computes
@@ -27,7 +30,7 @@ CAUSES = (  # what the log says, what it means and what to do
     (r"labkit: (the process of a Triton model has died[^\n]*)", "{}. If it was not killed, the system may be out of memory"),
     (r"No space left on device|Unable to .{0,40}shared memory",
      "/dev/shm is full: Triton talks to its models through shared memory. Free some room, or give a container more with --shm-size"),
-    (r"failed to load '(\w+)' version 1: \w+: (?:Mod\w+|\w*Exception: )?(.*?)\n(?:\nAt:|[A-Z]\d{4} )", "the model {} could not be loaded: {}"),
+    (r"failed to load '(\w+)' version 1: \w+: (.*?)\n(?:\nAt:|[A-Z]\d{4} )", "the model {} could not be loaded: {}"),
     (r"Poll failed for model directory '(\w+)': ([^\n]*)", "Triton refuses the model {}: {}"),
     (r'Bad option: "([^"]+)"\.\s*([^\n]*)', "tritonserver does not take this value of {}: {}"),
 )
@@ -41,31 +44,47 @@ class Triton:
     environment = "triton"
 
     def plan(self, order: Order) -> Launch:
-        from labkit.environments.install import environment
+        from labkit.environments.install import environment, install
         from labkit.servers import triton_repository as repository
-        from labkit.servers.preflight import free_ports
         from labkit.servers.triton_options import parse
 
         place = environment("triton")
-        wheel = repository.Wheel(place.site_packages)
-        options = parse(order.flags, server_flags(wheel))
-        configs = repository.models(options, Path(order.model))
+        options = parse(order.flags, server_flags(repository.Wheel(place.site_packages)))
+        if options.engine == "vllm":
+            place = install("vllm")
+            configs = [repository.vllm_model(self._vllm_words(order, options.engine_flags), Path(order.model))]
+        else:
+            configs = repository.glassbox_models(options, Path(order.model))
         repository.check_users_own(options.model_repository, {config.name for config in configs})
+        wheel = repository.Wheel(place.site_packages)
         models, backends = repository.write(order.folder, configs, wheel, ROOT)
+        return self._launch(order, options, place, wheel, models, backends)
+
+    def _launch(self, order: Order, options: TritonOptions, place: Environment, wheel: Wheel, models: Path, backends: Path) -> Launch:
+        from labkit.servers.preflight import free_ports
+
         grpc, metrics = free_ports(2)
         argv = [sys.executable, "-m", "labkit.servers.triton_supervisor", f"labkit-{order.folder.name}-", str(wheel.binary),
                 *(f"--model-repository={folder}" for folder in [models, *options.model_repository]), f"--backend-directory={backends}",
                 *(f"--{kind}-address={HOST}" for kind in ("http", "grpc", "metrics")),
                 f"--http-port={order.port}", f"--grpc-port={grpc}", f"--metrics-port={metrics}",
                 "--disable-auto-complete-config",  # it would start every stub twice
-                "--exit-timeout-secs=4", *options.server_flags]
+                "--exit-timeout-secs=6", *options.server_flags]
         if shutil.which("nvidia-smi") is None:
             argv.append("--allow-gpu-metrics=false")  # looking for a GPU's manager takes a second where there is none
         env = stub_environment(place.python, wheel) | {
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-            "LABKIT_TRACE_SOCKET": str(order.trace_socket), "LABKIT_TRACE_FILE": str(order.run_file), "LABKIT_TRACE_NAME": self.name}
+            "LABKIT_TRACE_SOCKET": str(order.trace_socket), "LABKIT_TRACE_FILE": str(order.run_file),
+            "LABKIT_TRACE_NAME": f"Triton, {options.engine}", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_COLOR": "0", "HF_HUB_OFFLINE": "1"}
         return Launch(argv, f"http://{HOST}:{order.port}/v2/health/ready", env=env, metrics_url=f"http://{HOST}:{metrics}/metrics",
                       model=options.engine, ports={"grpc": grpc, "metrics": metrics}, traced=True, memory=NEEDED[options.engine])
+
+    def _vllm_words(self, order: Order, flags: list[str]) -> list[str]:
+        """vLLM's options as labkit's vLLM server would have them: its defaults filled in, the probe as the scheduler."""
+        from labkit.servers.vllm import Vllm
+
+        words, _ = Vllm()._filled_in(replace(order, flags=canonical(flags)), on_gpu=False)
+        return words if given(words, "scheduler-cls") else [*words, "--scheduler-cls", "labkit.servers.vllm_probe.probed_scheduler"]
 
     def phase(self, line: str) -> str | None:
         for pattern, words in PHASES:
@@ -98,7 +117,7 @@ def stub_environment(python: Path, wheel: Wheel) -> dict[str, str]:
     code = "import sysconfig as s; print(s.get_config_var('LIBDIR')); print(s.get_config_var('INSTSONAME'))"
     folder, library = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     if not (Path(folder) / library).is_file():
-        raise ServerError(f"the Python of the environment {python.parent.parent} has no shared library ({folder}/{library}), which Triton's "
-                          f"Python backend needs. Make the lab from another Python 3.11 (python.org's, Debian's, conda's and uv's have it)")
+        raise ServerError(f"the Python of the environment {python.parent.parent} has no shared library ({folder}/{library}), which "
+                          f"Triton's Python backend needs. Make the lab from another Python 3.11: python.org's, Debian's, conda's, uv's")
     return {"PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)]),
             "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [folder, str(wheel.libraries), os.environ.get("LD_LIBRARY_PATH")]))}

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ from labkit.servers.triton_options import TritonOptions
 
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+    from labkit.glassbox import EngineOptions
 
 # Triton starts a model's file in a stub process that ignores PYTHONPATH and the locale of the environment.
 SHIM = '''\
@@ -50,16 +52,34 @@ class Wheel:
         return files | {stub: root / "python_backend_stubs" / self.site_packages.parent.name.removeprefix("python") / stub}
 
 
-def models(options: TritonOptions, model: Path) -> list[ModelConfig]:
-    """The configurations of labkit's models for these options."""
+def glassbox_models(options: TritonOptions, model: Path) -> list[ModelConfig]:
+    """The models around the glass box. Raises `ServerError` for engine options that it does not take."""
     parameters = {"model": str(model)}
-    engine = parameters | {"engine_flags": json.dumps(options.engine_flags)}
-    if options.engine == "vllm":
-        return [triton_config.language_model("vllm", engine)]
+    engine = parameters | {"engine_options": json.dumps(asdict(engine_options(options.engine_flags, model)))}
     vocabulary = json.loads((model / "config.json").read_text(encoding="utf-8"))["vocab_size"]
     return [triton_config.tokenizer(parameters), triton_config.detokenizer(parameters, vocabulary),
             triton_config.next_token(engine, vocabulary, options), triton_config.language_model("glassbox", engine),
             triton_config.ensemble(), triton_config.streaming_ensemble()]
+
+
+def vllm_model(words: list[str], model: Path) -> ModelConfig:
+    """The model whose Python stub holds the vLLM engine, which reads its command line `words` itself."""
+    return triton_config.language_model("vllm", {"model": str(model), "engine_flags": json.dumps(words)})
+
+
+def engine_options(flags: list[str], model: Path) -> EngineOptions:
+    """The glass box's own reading of its options. Raises `ServerError` with its message."""
+    from labkit.glassbox import server
+
+    def refuse(message: str) -> None:
+        raise ServerError(f"triton: {message}. Options that Triton does not know are the glass box's: `labkit serve glassbox --help`")
+
+    parser = server.parser()
+    parser.error = refuse
+    try:
+        return server.check(parser.parse_args(["--model", str(model), *flags]))[1]
+    except ValueError as error:
+        raise ServerError(str(error)) from error
 
 
 def write(folder: Path, configs: list[ModelConfig], wheel: Wheel, labkit_root: Path) -> tuple[Path, Path]:

@@ -7,6 +7,7 @@ clients would wait for ever. Ending the server closes their connections. Exits w
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -20,15 +21,12 @@ DIED = "the process of a Triton model has died; streams in flight would never en
 SHARED_MEMORY = Path("/dev/shm")
 
 
-def zombies(parent: int) -> set[int]:
-    """Children of `parent` that have ended and were not collected: Triton collects a stub only when it unloads the model itself."""
+def children(parent: int) -> set[int]:
+    """The processes that any thread of `parent` has started."""
     found = set()
-    for children in Path(f"/proc/{parent}/task").glob("*/children"):
-        try:
-            pids = children.read_text().split()
-        except OSError:  # that thread has ended
-            continue
-        found |= {int(pid) for pid in pids if state(int(pid)) == "Z"}
+    for file in Path(f"/proc/{parent}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # that thread has ended
+            found |= set(map(int, file.read_text().split()))
     return found
 
 
@@ -40,18 +38,19 @@ def state(pid: int) -> str:
         return ""
 
 
-def watch(server: subprocess.Popen, stopping: list[int]) -> int:
-    """Wait for the end of `server` and return its status; end it if a stub stays dead for two looks."""
-    seen: set[int] = set()
+def watch(server: subprocess.Popen, stopping: list[int], stubs: set[int]) -> int:
+    """Wait for the end of `server` and return its status; end it if a stub stays dead for two looks. Adds to `stubs` all it sees."""
+    dead: set[int] = set()
     end = os.pidfd_open(server.pid)
     while not select.select([end], [], [], LOOK)[0]:
-        now = zombies(server.pid)
-        if now & seen and not stopping:
+        stubs |= (alive := children(server.pid))
+        now = {pid for pid in alive if state(pid) == "Z"}  # Triton collects a stub only when it unloads the model itself
+        if now & dead and not stopping:
             print(f"labkit: {DIED}", file=sys.stderr, flush=True)
             server.kill()
             server.wait()
             return DEAD_STUB
-        seen = now
+        dead = now
     return server.wait()
 
 
@@ -68,12 +67,14 @@ def main(argv: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    stubs: set[int] = set()
     try:
-        status = watch(server, stopping)
+        status = watch(server, stopping, stubs)
         return status if status >= 0 else 128 - status
     finally:
-        for region in SHARED_MEMORY.glob(f"{prefix}*"):
-            region.unlink(missing_ok=True)
+        for pattern in (f"{prefix}*", *(f"__KMP_REGISTERED_LIB_{pid}_*" for pid in stubs)):  # Triton's, and torch's OpenMP's
+            for region in SHARED_MEMORY.glob(pattern):
+                region.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -19,20 +19,36 @@ class TritonPythonModel:
         from labkit.glassbox.build import choose_device, choose_dtype
         from labkit.glassbox.loader import load_model
         from labkit.glassbox.model_config import ModelConfig
-        from labkit.servers.triton_models.engine import engine_options
+        from labkit.glassbox.options import EngineOptions
 
         settings = parameters(args)
-        folder, options = Path(settings["model"]), engine_options(json.loads(settings["engine_flags"]))
+        folder, options = Path(settings["model"]), EngineOptions(**json.loads(settings["engine_options"]))
         self.config = ModelConfig.from_folder(folder)
-        self.context = self.config.max_position_embeddings
         self.device = choose_device(options.device)
         self.dtype = choose_dtype(options.dtype, self.config, self.device)
-        self.model = load_model(folder, self.config, self.context, self.dtype, self.device, options.load_format == "dummy", options.seed)
+        dummy = options.load_format == "dummy"
+        self.model = load_model(folder, self.config, options.max_model_len, self.dtype, self.device, dummy, options.seed)
+        self.max_model_len = options.max_model_len
 
     def execute(self, requests: list) -> list:
         batches = [_rows(request) for request in requests]
-        logits = iter(self._forward([row for rows in batches for row in rows]))
-        return [pb_utils.InferenceResponse([pb_utils.Tensor("logits", np.stack([next(logits) for _ in rows]))]) for rows in batches]
+        errors = [self._refusal(rows) for rows in batches]
+        good = [row for rows, error in zip(batches, errors, strict=True) if error is None for row in rows]
+        logits = iter(self._forward(good) if good else [])
+        return [pb_utils.InferenceResponse(error=error) if error else
+                pb_utils.InferenceResponse([pb_utils.Tensor("logits", np.stack([next(logits) for _ in rows]))])
+                for rows, error in zip(batches, errors, strict=True)]
+
+    def _refusal(self, rows: list[list[int]]) -> pb_utils.TritonError | None:
+        """Why these rows cannot be computed, if so. The other requests of the batch do not suffer from them."""
+        from labkit.glassbox.request import check_prompt
+
+        try:
+            for row in rows:
+                check_prompt(row, self.max_model_len, self.config.vocab_size)
+        except ValueError as error:
+            return pb_utils.TritonError(str(error))
+        return None
 
     def _forward(self, prompts: list[list[int]]) -> list[np.ndarray]:
         """Float32 logits [vocabulary] after the last token of each prompt. Each has one KV block, thrown away at the end."""

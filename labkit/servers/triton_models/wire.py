@@ -39,9 +39,12 @@ class Generation:
             raise ValueError("give one of text_input and input_ids")
         if ids is not None and (ids := ids.as_numpy()).shape[0] != 1:
             raise ValueError(f"input_ids must have one row, got {ids.shape[0]}: send one request for each prompt")
-        return cls(text=None if text is None else text.decode("utf-8"), input_ids=None if ids is None else ids[0].tolist(), stream=bool(stream),
-                   prepend=not exclude and text is not None, sampling=json.loads(_first(request, "sampling_parameters", request.parameters())),
-                   **{name: bool(_first(request, f"return_{name}", False)) for name in ("finish_reason", "num_input_tokens", "num_output_tokens")})
+        switches = ("finish_reason", "num_input_tokens", "num_output_tokens")
+        return cls(text=None if text is None else text.decode("utf-8"),
+                   input_ids=None if ids is None else ids[0].tolist(),
+                   stream=bool(stream), prepend=not exclude and text is not None,
+                   sampling=_sampling(_first(request, "sampling_parameters", request.parameters())),
+                   **{name: bool(_first(request, f"return_{name}", False)) for name in switches})
 
     def response(self, text: str, context: list[int], token_ids: list[int], finish_reason: str | None,
                  prompt_tokens: int) -> pb_utils.InferenceResponse:
@@ -75,6 +78,16 @@ def fail(sender: Any, error: Exception) -> None:
     """End a decoupled request with an error that the client sees."""
     sender.send(pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error) or type(error).__name__)),
                 flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+def _sampling(text: bytes | str) -> dict[str, Any]:
+    try:
+        sampling = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"sampling_parameters is not JSON: {error}") from error
+    if not isinstance(sampling, dict):
+        raise ValueError(f"sampling_parameters must be a JSON object, got {text!r}")
+    return sampling
 
 
 def _first(request: Any, name: str, default: Any = None) -> Any:

@@ -1,0 +1,88 @@
+// Text on a canvas: measured before it is placed, digits all of one width so that numbers do not dance.
+
+const DIGITS = new Map(); // font -> width of a digit, 0 where the font's digits are of one width anyway
+
+export function setFont(ctx, palette, size, weight, mono) {
+  const font = `${weight} ${size}px ${mono ? palette.mono : palette.font}`;
+  if (ctx.font !== font) ctx.font = font;
+  return font;
+}
+
+function digitWidth(ctx, font) {
+  if (!DIGITS.has(font)) {
+    const widths = [..."0123456789"].map((d) => ctx.measureText(d).width);
+    const widest = Math.max(...widths);
+    DIGITS.set(font, widest - Math.min(...widths) < 0.05 ? 0 : widest);
+  }
+  return DIGITS.get(font);
+}
+
+const pieces = (s) => s.match(/\d|\D+/g) || [];
+const isDigit = (s) => s.length === 1 && s >= "0" && s <= "9";
+
+export function textWidth(ctx, palette, s, { size = 12, weight = 400, mono = false } = {}) {
+  const digit = digitWidth(ctx, setFont(ctx, palette, size, weight, mono));
+  if (!digit) return ctx.measureText(s).width;
+  return pieces(s).reduce((sum, p) => sum + (isDigit(p) ? digit : ctx.measureText(p).width), 0);
+}
+
+/** Draws `s` with its baseline at y; returns its width. align: left, center or right of x. */
+export function put(ctx, palette, s, x, y, options = {}) {
+  const { size = 12, weight = 400, mono = false, fill = palette.ink, align = "left" } = options;
+  const w = textWidth(ctx, palette, s, options);
+  const digit = digitWidth(ctx, setFont(ctx, palette, size, weight, mono));
+  let at = align === "left" ? x : align === "center" ? x - w / 2 : x - w;
+  ctx.fillStyle = fill;
+  ctx.textAlign = "left";
+  if (!digit) ctx.fillText(s, at, y);
+  else {
+    for (const p of pieces(s)) {
+      const own = ctx.measureText(p).width;
+      ctx.fillText(p, isDigit(p) ? at + (digit - own) / 2 : at, y);
+      at += isDigit(p) ? digit : own;
+    }
+  }
+  return w;
+}
+
+/** Draws [text, options] after one another; returns the width of all. */
+export function putRuns(ctx, palette, runs, x, y, options = {}) {
+  let at = x;
+  if (options.align === "right") at -= runsWidth(ctx, palette, runs, options);
+  if (options.align === "center") at -= runsWidth(ctx, palette, runs, options) / 2;
+  const begin = at;
+  for (const [s, own = {}] of runs) {
+    at += own.dx || 0;
+    at += put(ctx, palette, s, at, y, { ...options, ...own, align: "left" });
+  }
+  return at - begin;
+}
+
+export function runsWidth(ctx, palette, runs, options = {}) {
+  return runs.reduce((sum, [s, own = {}]) => sum + (own.dx || 0) + textWidth(ctx, palette, s, { ...options, ...own }), 0);
+}
+
+/** The first of the variants, from long to short, that fits into `room`; "" if none does. */
+export const fitting = (ctx, palette, variants, room, options) => variants.find((v) => textWidth(ctx, palette, v, options) <= room) || "";
+
+/** `s` broken at blanks into lines no wider than `room`. */
+export function wrap(ctx, palette, s, room, options) {
+  const lines = [];
+  for (const word of s.split(" ")) {
+    const longer = lines.length ? `${lines[lines.length - 1]} ${word}` : word;
+    if (lines.length && textWidth(ctx, palette, longer, options) <= room) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
+}
+
+/** Digits in groups of three, a thin space between. */
+export const thousands = (n) => String(Math.round(n)).replace(/\B(?=(\d{3})+(?!\d))/g, "\u202f");
+export const percent = (f) => (f === 0 || f >= 0.0995 ? `${Math.round(100 * f)} %` : `${(100 * f).toFixed(1)} %`);
+
+/** A to Z, AA to ZZ...: the name of the nth request of a run. */
+export function letterOf(ordinal) {
+  let name = "";
+  for (let n = ordinal; n >= 0; n = Math.floor(n / 26) - 1) name = String.fromCharCode(65 + (n % 26)) + name;
+  return name;
+}

@@ -1,0 +1,263 @@
+// The KV map in the browser: takes frames from the kernel, draws when something has changed, sends back what a user asks for.
+import { blockAt, ROW } from "./canvas/layout.js";
+import { makeControls } from "./canvas/controls.js";
+import { decode, emptyPool, fold, NO_SLOT } from "./canvas/frame.js";
+import { draw, layoutFor, stripBlockAt, updateGrid } from "./canvas/draw.js";
+import { visibleRows } from "./canvas/side.js";
+import { tableHtml } from "./canvas/table.js";
+import { letterOf } from "./canvas/text.js";
+import { readTheme } from "./canvas/theme.js";
+import { drawMarkLegend, trackScale } from "./canvas/timeline.js";
+
+const FADE = 120, FLASH = 300; // milliseconds
+const SEND_EVERY = 66; // milliseconds between two messages of one kind while a pointer moves
+const SPEAK_EVERY = 1000;
+
+/** Sends at most one message of a kind per interval, always the latest. */
+function makeSender(model) {
+  const timers = new Map(), latest = new Map(), sent = new Map();
+  const flush = (kind) => {
+    timers.delete(kind);
+    sent.set(kind, performance.now());
+    model.send(latest.get(kind));
+  };
+  return (message, lazily = false) => {
+    latest.set(message.kind, message);
+    if (!lazily) {
+      clearTimeout(timers.get(message.kind));
+      flush(message.kind);
+    } else if (!timers.has(message.kind)) timers.set(message.kind, setTimeout(flush, Math.max(0, SEND_EVERY - (performance.now() - (sent.get(message.kind) ?? -Infinity))), message.kind));
+  };
+}
+
+function render({ model, el }) {
+  const root = document.createElement("div");
+  root.className = "kv-map";
+  root.setAttribute("data-lm-suppress-shortcuts", "true"); // keys typed here belong to the map, not to the notebook
+  el.appendChild(root);
+  const ui = makeControls(root), ctx = ui.canvas.getContext("2d"), gridCanvas = document.createElement("canvas");
+  const pool = emptyPool(), send = makeSender(model), still = matchMedia("(prefers-reduced-motion: reduce)");
+  const view = { palette: readTheme(el, STYLE), layout: null, hover: -1, pinned: -1, keyboard: false, wanted: null, born: new Map(), lost: new Map() };
+  let dirty = true, regrid = true, changed = new Set(), frameHandle = 0, spokenAt = 0, spoken = "", alive = true, typed = "", typedAt = 0;
+  root.kvStatistics = { frames: 0, bytes: 0, draws: 0, drawMs: 0 };
+
+  const focus = () => (view.hover >= 0 ? view.hover : view.pinned >= 0 ? view.pinned : pool.scene?.card?.block ?? -1);
+  const position = () => view.wanted ?? pool.head.position;
+  const invalidate = () => {
+    dirty = true;
+    if (!frameHandle && alive) frameHandle = requestAnimationFrame(paint);
+  };
+
+  function receive() {
+    const data = model.get("frame");
+    if (!data || !data.byteLength) return;
+    const change = fold(pool, decode(data));
+    if (!change) return send({ kind: "hello" });
+    root.kvStatistics.frames += 1;
+    root.kvStatistics.bytes += data.byteLength;
+    if (change.ids && changed) change.ids.forEach((id) => changed.add(id));
+    else changed = null;
+    if (view.wanted === pool.head.position || pool.head.mode !== "paused") view.wanted = null;
+    const now = performance.now();
+    if (!still.matches && pool.scene.blocks <= 8192) {
+      for (const id of change.born) view.born.set(id, now);
+      for (const id of change.lost) view.lost.set(id, now);
+    }
+    if (!ui.sheet.hidden) ui.sheet.innerHTML = tableHtml(pool, STYLE.states);
+    invalidate();
+  }
+
+  function resize() {
+    const width = Math.max(320, Math.floor(el.clientWidth || root.clientWidth));
+    const layout = layoutFor(ctx, view.palette, pool.scene, width), ratio = window.devicePixelRatio || 1;
+    const same = view.layout && view.layout.width === width && view.layout.height === layout.height && view.ratio === ratio;
+    view.layout = layout;
+    if (same) return;
+    view.ratio = ratio;
+    Object.assign(ui.canvas, { width: Math.round(width * ratio), height: Math.round(layout.height * ratio) });
+    ui.canvas.style.height = `${layout.height}px`;
+    ui.place(layout, drawMarkLegend(ctx, view.palette, layout));
+    regrid = true;
+  }
+
+  function fading(now) {
+    const done = (map, span) => { for (const [id, since] of map) if (now - since >= span) { map.delete(id); if (map === view.born && changed) changed.add(id); } };
+    if (changed) for (const id of view.born.keys()) changed.add(id);
+    done(view.born, FADE);
+    done(view.lost, FLASH);
+  }
+
+  function paint(now) {
+    frameHandle = 0;
+    if (!alive || !dirty || !pool.head) return;
+    dirty = false;
+    const begun = performance.now();
+    resize();
+    fading(now);
+    if (regrid || !changed || changed.size) {
+      const opacity = view.born.size ? (id) => (view.born.has(id) ? Math.max(0.15, Math.min(1, (now - view.born.get(id)) / FADE)) : 1) : null;
+      updateGrid(gridCanvas, view.palette, pool, view.layout, view.ratio, regrid ? null : changed, opacity);
+    }
+    regrid = false;
+    changed = new Set();
+    ctx.setTransform(view.ratio, 0, 0, view.ratio, 0, 0);
+    const flashes = [...view.lost].map(([id, since]) => ({ id, share: 1 - (now - since) / FLASH }));
+    draw(ctx, { pool, layout: view.layout, grid: gridCanvas, focus: focus(), keyboard: view.keyboard, position: position(), flashes }, view.palette);
+    ui.show(pool, position());
+    speak(now);
+    root.kvStatistics.draws += 1;
+    root.kvStatistics.drawMs += performance.now() - begun;
+    if (view.born.size || view.lost.size) invalidate();
+  }
+
+  function speak(now, text = pool.scene.alt) {
+    if (now - spokenAt < SPEAK_EVERY || text === spoken) return;
+    [spokenAt, spoken] = [now, text];
+    ui.words.textContent = text;
+  }
+
+  // what a user asks for ----------------------------------------------------------------------------------------------
+  function look(block, { pin = false, keyboard = false } = {}) {
+    if (pin) view.pinned = block;
+    else view.hover = block;
+    view.keyboard = keyboard;
+    send({ kind: "focus", block: focusOrNone() }, true);
+    invalidate();
+  }
+  const focusOrNone = () => (view.hover >= 0 ? view.hover : view.pinned >= 0 ? view.pinned : null);
+  const select = (letter) => send({ kind: "select", letter });
+  const selectOwner = (block) => pool.slot[block] !== NO_SLOT && select(letterOf(pool.owner[block]));
+  function seek(to) {
+    const { first, last } = pool.head;
+    view.wanted = Math.min(Math.max(to, first), Math.max(last, first));
+    send({ kind: "seek", position: view.wanted }, true);
+    invalidate();
+  }
+  const toggle = () => send({ kind: pool.head.mode === "paused" ? "play" : "pause" });
+  const jump = (direction) => send({ kind: "jump", direction });
+  const clear = () => {
+    view.pinned = view.hover = -1;
+    select(null);
+    send({ kind: "focus", block: null });
+  };
+
+  const point = (event) => {
+    const r = ui.canvas.getBoundingClientRect();
+    return [event.clientX - r.left, event.clientY - r.top];
+  };
+  function hit(event) {
+    const [x, y] = point(event), { grid, requests } = view.layout;
+    const block = blockAt(grid, pool.scene.blocks, x, y);
+    if (block >= 0) return { block };
+    const strip = stripBlockAt(pool, view.layout, focus(), x, y);
+    if (strip >= 0) return { block: strip, strip: true };
+    const at = Math.floor((y - requests.y - 20) / ROW), { rows } = visibleRows(pool.scene, view.layout);
+    return x >= requests.x - 6 && x < requests.x + requests.width && at >= 0 && at < rows.length ? { letter: rows[at].letter } : {};
+  }
+
+  ui.canvas.addEventListener("pointermove", (event) => {
+    if (!view.layout) return;
+    const found = hit(event);
+    ui.canvas.style.cursor = found.block !== undefined || found.letter ? "pointer" : "default";
+    if ((found.block ?? -1) !== view.hover && !(found.strip && view.hover >= 0 && found.block === focus())) look(found.block ?? -1);
+  });
+  ui.canvas.addEventListener("pointerleave", () => view.hover >= 0 && look(-1));
+  ui.canvas.addEventListener("click", (event) => {
+    if (!view.layout) return;
+    const { block, strip, letter } = hit(event);
+    if (letter) select(letter);
+    else if (block !== undefined) {
+      look(block, { pin: true });
+      if (!strip) selectOwner(block);
+    }
+  });
+  const drag = (event) => seek(trackScale(pool, view.layout).position(point(event)[0]));
+  ui.slider.addEventListener("pointerdown", (event) => {
+    if (!pool.steps.length) return;
+    ui.slider.setPointerCapture(event.pointerId);
+    const [x, y] = point(event), scale = trackScale(pool, view.layout);
+    const near = y < view.layout.track.y ? pool.marks.map((m) => m[0]).filter((p) => Math.abs(scale.at(p) - x) < 12) : [];
+    if (near.length) seek(near.reduce((a, b) => (Math.abs(scale.at(a) - x) <= Math.abs(scale.at(b) - x) ? a : b)));
+    else drag(event);
+  });
+  ui.slider.addEventListener("pointermove", (event) => ui.slider.hasPointerCapture(event.pointerId) && drag(event));
+  ui.play.addEventListener("click", toggle);
+  ui.speed.addEventListener("click", () => send({ kind: "speed", places: 1 }));
+  ui.previous.addEventListener("click", () => jump(-1));
+  ui.next.addEventListener("click", () => jump(1));
+  ui.live.addEventListener("click", () => send({ kind: "live" }));
+  ui.table.addEventListener("click", () => {
+    ui.sheet.hidden = !ui.sheet.hidden;
+    ui.table.setAttribute("aria-expanded", String(!ui.sheet.hidden));
+    ui.sheet.innerHTML = ui.sheet.hidden ? "" : tableHtml(pool, STYLE.states);
+  });
+
+  // keyboard -------------------------------------------------------------------------------------------------------------
+  const moveCell = (by) => {
+    const n = pool.scene.blocks, from = focus();
+    look(Math.min(Math.max((from < 0 ? 0 : from) + by, 0), n - 1), { pin: true, keyboard: true });
+    view.hover = -1;
+    ui.words.textContent = describe(focus());
+    spokenAt = performance.now();
+  };
+  const describe = (id) => `block ${id}, ${STYLE.states[pool.state[id]]}${pool.slot[id] === NO_SLOT ? "" : `, ${pool.shared.has(id) ? `${pool.shared.get(id).refs} owners` : letterOf(pool.owner[id])}`}`;
+  const moveRow = (by) => {
+    const { rows } = pool.scene;
+    if (!rows.length) return;
+    const at = rows.findIndex((r) => r.letter === pool.scene.selected?.letter);
+    select(rows[Math.min(Math.max(at + by, 0), rows.length - 1)].letter);
+  };
+  const letterKey = (key, now) => {
+    typed = now - typedAt < 700 ? typed + key : key;
+    typedAt = now;
+    select(typed);
+  };
+  function zoneKeys(target, key, shift) {
+    const { cols } = view.layout.grid;
+    if (target === ui.grid) return { ArrowLeft: () => moveCell(-1), ArrowRight: () => moveCell(1), ArrowUp: () => moveCell(-cols), ArrowDown: () => moveCell(cols), Home: () => moveCell(-Infinity), End: () => moveCell(Infinity), Enter: () => focus() >= 0 && selectOwner(focus()) }[key];
+    if (target === ui.requests) return { ArrowUp: () => moveRow(-1), ArrowDown: () => moveRow(1), Home: () => moveRow(-Infinity), End: () => moveRow(Infinity), Enter: () => moveRow(0) }[key];
+    const step = (by) => (shift ? () => jump(Math.sign(by)) : () => seek(position() + by));
+    return { ArrowLeft: step(-1), ArrowRight: step(1), ArrowDown: step(-1), ArrowUp: step(1), PageDown: () => seek(position() - 10), PageUp: () => seek(position() + 10), Home: () => seek(pool.head.first), End: () => (pool.head.status === "live" ? send({ kind: "live" }) : seek(pool.head.last)) }[key];
+  }
+  root.addEventListener("keydown", (event) => {
+    if (!pool.head || !view.layout || event.ctrlKey || event.metaKey || event.altKey) return;
+    const onButton = event.target.tagName === "BUTTON";
+    if (onButton && (event.key === " " || event.key === "Enter")) return event.stopPropagation();
+    const common = { " ": toggle, Escape: clear, "[": () => jump(-1), "]": () => jump(1), "+": () => send({ kind: "speed", places: 1 }), "-": () => send({ kind: "speed", places: -1 }) };
+    const action = zoneKeys(event.target, event.key, event.shiftKey) || common[event.key] || (/^[a-z]$/i.test(event.key) && (() => letterKey(event.key.toUpperCase(), performance.now())));
+    if (!action) return;
+    event.preventDefault();
+    event.stopPropagation();
+    action();
+  });
+  for (const zone of [ui.grid, ui.requests, ui.slider]) zone.addEventListener("focus", invalidate);
+
+  // the page around -----------------------------------------------------------------------------------------------------
+  const retheme = () => {
+    view.palette = readTheme(el, STYLE);
+    ui.paint(view.palette);
+    regrid = true;
+    invalidate();
+  };
+  const themes = new MutationObserver(() => [0, 100, 500].forEach((wait) => setTimeout(retheme, wait))); // its style sheet may load after the switch
+  themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
+  const sizes = new ResizeObserver(invalidate);
+  sizes.observe(el);
+  const scheme = matchMedia("(prefers-color-scheme: dark)");
+  scheme.addEventListener("change", retheme);
+  document.fonts?.ready.then(retheme);
+  ui.paint(view.palette);
+  model.on("change:frame", receive);
+  receive();
+  send({ kind: "hello" });
+  return () => {
+    alive = false;
+    cancelAnimationFrame(frameHandle);
+    model.off("change:frame", receive);
+    themes.disconnect();
+    sizes.disconnect();
+    scheme.removeEventListener("change", retheme);
+  };
+}
+
+export default { render };

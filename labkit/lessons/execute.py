@@ -55,7 +55,7 @@ def execute(notebook: Notebook, parameters: dict[str, Any], build: Path, timeout
     try:
         with _kernel(build / "jupyter", report):
             papermill.execute_notebook(
-                notebook.path, run.executed, parameters, kernel_name=KERNEL, cwd=notebook.path.parent, progress_bar=bar,
+                notebook.path, run.executed, parameters, kernel_name=KERNEL, language="python", cwd=notebook.path.parent, progress_bar=bar,
                 start_timeout=START_TIMEOUT, execution_timeout=timeout, autosave_cell_every=10,
             )
     except papermill.PapermillExecutionError as error:

@@ -30,14 +30,15 @@ class Notebook:
         The comment names the servers that apply besides the default: `server = "glassbox"  # or vllm`. Without a comment, any does.
         """
         import nbformat
-        from papermill.inspection import inspect_notebook
+        from papermill.translators import PythonTranslator
 
         try:
-            found = inspect_notebook(str(path))
-        except (nbformat.reader.NotJSONError, nbformat.ValidationError, KeyError) as error:
+            cells = nbformat.read(path, as_version=4).cells
+        except (nbformat.reader.NotJSONError, nbformat.ValidationError, KeyError, AttributeError) as error:
             raise NotebookError(f"{path} is not a notebook: {error}") from error
-        parameters = {name: parameter["default"] for name, parameter in found.items()}
-        return cls(path, parameters, found["server"]["help"] if "server" in found else "")
+        tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", ())]
+        found = {parameter.name: parameter for cell in tagged[:1] for parameter in PythonTranslator.inspect(cell)}
+        return cls(path, {name: parameter.default for name, parameter in found.items()}, found["server"].help if "server" in found else "")
 
     def plans(self, servers: list[str], given: dict[str, Any]) -> list[dict[str, Any]]:
         """The parameters of each execution: one for each of `servers` that applies; the notebook's own default if none does."""

@@ -17,8 +17,9 @@ from typing import Any
 
 import uvloop
 
+from labkit.clients.event_stream import ServerUnusable
 from labkit.clients.exchange import Failure, Request
-from labkit.clients.openai import OpenAIClient, ServerUnusable
+from labkit.clients.openai import OpenAIClient
 from labkit.load.record import Record
 
 PROGRESS_S = 0.1  # between two progress lines

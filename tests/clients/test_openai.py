@@ -5,8 +5,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
+from labkit.clients.event_stream import ServerUnusable
 from labkit.clients.exchange import Reply, Request
-from labkit.clients.openai import OpenAIClient, ServerUnusable
+from labkit.clients.openai import OpenAIClient
 
 
 def event(text=None, **choice) -> bytes:

@@ -146,7 +146,7 @@ def explain(error: BaseException, url: str, events: int = 0, answered: bool = Fa
 
 
 def http_failure(status: int, body: bytes, url: str) -> Failure:
-    text = body[:65536].decode(errors="replace")
+    text = body[:65536].decode(errors="replace").removeprefix("data:")  # Triton answers a stream with an event, whatever the status
     try:
         answer = json.loads(text)
         error = answer.get("error", answer)

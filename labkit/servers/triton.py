@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 from labkit.servers.driver import Launch, Order, ServerError, canonical, given
 
 if TYPE_CHECKING:
-    from labkit.environments.build import Environment
-    from labkit.servers.triton_options import TritonOptions
     from labkit.servers.triton_repository import Wheel
 
 NEEDED = {"glassbox": 1400 << 20, "vllm": 4 << 30}  # bytes: the server, and a stub with torch for each model that computes
@@ -37,19 +35,26 @@ CAUSES = (  # what the log says, what it means and what to do
 
 
 class Triton:
-    """The server of the wheel runs in the environment `triton`; with `--engine vllm` in `vllm`, which holds the wheel too."""
+    """The server of the wheel runs in the environment `triton`; with `--engine vllm` in `vllm`, which holds the wheel too, or on a
+    machine with a GPU in NVIDIA's container."""
 
     name = "triton"
     badge = "live"
     environment = "triton"
 
     def plan(self, order: Order) -> Launch:
+        from labkit.environments.gpu import gpus
         from labkit.environments.install import environment, install
+        from labkit.servers import triton_container
         from labkit.servers import triton_repository as repository
+        from labkit.servers.preflight import free_ports
         from labkit.servers.triton_options import parse
 
         place = environment("triton")
         options = parse(order.flags, server_flags(repository.Wheel(place.site_packages)))
+        if options.engine == "vllm" and (gpus() if options.container is None else options.container):
+            triton_container.check_docker()
+            return triton_container.launch(order, options, *free_ports(2))
         if options.engine == "vllm":
             place = install("vllm")
             configs = [repository.vllm_model(self._vllm_words(order, options.engine_flags), Path(order.model))]
@@ -58,11 +63,6 @@ class Triton:
         repository.check_users_own(options.model_repository, {config.name for config in configs})
         wheel = repository.Wheel(place.site_packages)
         models, backends = repository.write(order.folder, configs, wheel, ROOT)
-        return self._launch(order, options, place, wheel, models, backends)
-
-    def _launch(self, order: Order, options: TritonOptions, place: Environment, wheel: Wheel, models: Path, backends: Path) -> Launch:
-        from labkit.servers.preflight import free_ports
-
         grpc, metrics = free_ports(2)
         argv = [sys.executable, "-m", "labkit.servers.triton_supervisor", f"labkit-{order.folder.name}-", str(wheel.binary),
                 *(f"--model-repository={folder}" for folder in [models, *options.model_repository]), f"--backend-directory={backends}",

@@ -84,6 +84,13 @@ def language_model(name: str, parameters: dict[str, str]) -> ModelConfig:
     return config
 
 
+def vllm_backend() -> ModelConfig:
+    """A model of Triton's own vLLM backend, which fills in inputs and outputs itself; the engine's settings are in 1/model.json."""
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+    return ModelConfig(name="vllm", backend="vllm", instance_group=[{"count": 1, "kind": "KIND_MODEL"}])
+
+
 def ensemble() -> ModelConfig:
     """The article's ensemble, made to load: tokenizer -> model -> detokenizer.
 
@@ -108,10 +115,10 @@ def streaming_ensemble() -> ModelConfig:
 
 def _python(name: str, parameters: dict[str, str], inputs: list[tuple], outputs: list[tuple], kind: str = "KIND_CPU",
             count: int = 1) -> ModelConfig:
-    from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
 
     return ModelConfig(name=name, backend="python", input=_inputs(inputs), output=_outputs(outputs),
-                       instance_group=[ModelInstanceGroup(count=count, kind=ModelInstanceGroup.Kind.Value(kind))],
+                       instance_group=[{"count": count, "kind": kind}],
                        parameters={key: {"string_value": value} for key, value in parameters.items()})
 
 

@@ -17,6 +17,7 @@ class TritonOptions:
     """The batcher's settings are those of config.pbtxt and bear its names; they act on the model `next_token`."""
 
     engine: str = "glassbox"  # the language model's engine: "glassbox" or "vllm"
+    container: bool | None = None  # vLLM in NVIDIA's container; None: where there is a GPU
     dynamic_batching: bool = True
     max_queue_delay_microseconds: int = 0  # how long a request may wait for others to join its batch
     preferred_batch_size: list[int] = field(default_factory=list)  # sizes that go at once; any size goes when the delay is over
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     defaults = TritonOptions()
     parser = _Parser(prog="labkit serve triton", add_help=False, allow_abbrev=False)
     parser.add_argument("--engine", choices=ENGINES, default=defaults.engine)
-    for name in ("dynamic_batching", "ragged_batch"):
+    for name in ("container", "dynamic_batching", "ragged_batch"):
         parser.add_argument(_flag(name), action=argparse.BooleanOptionalAction, default=getattr(defaults, name))
     for name in ("max_queue_delay_microseconds", "max_batch_size", "instance_count"):
         parser.add_argument(_flag(name), type=int, default=getattr(defaults, name))
@@ -77,6 +78,8 @@ def _check(options: TritonOptions) -> None:
     if wrong := [size for size in options.preferred_batch_size if not 1 <= size <= options.max_batch_size]:
         raise ServerError(f"--preferred-batch-size {wrong[0]} is not from 1 to --max-batch-size {options.max_batch_size}: Triton could "
                           f"never form such a batch. Give another size, or raise --max-batch-size")
+    if options.container and options.engine != "vllm":
+        raise ServerError("--container goes with --engine vllm: the glass box needs none")
     if not options.dynamic_batching and (options.preferred_batch_size or options.max_queue_delay_microseconds):
         raise ServerError("--no-dynamic-batching leaves no batcher that --preferred-batch-size or --max-queue-delay-microseconds could set")
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -64,3 +65,17 @@ class Request:
     def num_uncomputed_tokens(self) -> int:
         """Tokens whose KV is missing: the rest of the prompt, or the one token sampled last."""
         return len(self.token_ids) - self.num_computed_tokens
+
+
+def check_prompt(token_ids: Sequence[int], max_model_len: int, vocab_size: int) -> None:
+    """Raises `ValueError` for a prompt that cannot be served."""
+    if not token_ids:
+        raise ValueError("the prompt is empty: it needs at least one token")
+    if len(token_ids) >= max_model_len:
+        raise ValueError(
+            f"the prompt has {len(token_ids)} tokens, and the context of {max_model_len} tokens must hold it and at least one output "
+            f"token; shorten the prompt to {max_model_len - 1} tokens"
+        )
+    wrong = next((token_id for token_id in token_ids if not 0 <= token_id < vocab_size), None)
+    if wrong is not None:
+        raise ValueError(f"token id {wrong} is out of the vocabulary of {vocab_size} tokens")

@@ -1,0 +1,140 @@
+"""The engine in a process of its own: the HTTP server's work and the engine's steps do not wait for each other's interpreter lock.
+
+`python -m labkit.glassbox.engine_process FD` talks over the inherited socket FD: first comes a `Setup`, then ("add", id, token ids,
+params) and ("abort", id); back go ("ready", vocab_size), ("failed", message), ("outputs", [RequestOutput], Stats), ("dead", message).
+End of file, for whatever reason the other side has gone, ends this process.
+"""
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from labkit.glassbox.messages import Setup, Stats
+
+
+def main() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides when to end, and tells by closing the socket
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
+    connection = Connection(int(sys.argv[1]))
+    try:
+        setup = connection.recv()
+        engine, recorder = start(setup)
+    except EOFError:
+        return 0
+    except (ValueError, MemoryError, OSError, RuntimeError) as error:
+        connection.send(("failed", f"{error}"))
+        return 1
+    gc.collect()
+    gc.freeze()  # the model is no garbage: do not look through it again
+    try:
+        connection.send(("ready", engine.runner.model.config.vocab_size))
+        EngineLoop(engine, connection).run()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass
+    finally:
+        if recorder is not None:
+            recorder.close()
+    return 0
+
+
+def start(setup: Setup) -> tuple[Any, Any]:
+    """Engine and recorder (None without a trace) for a setup."""
+    logging.getLogger("labkit.glassbox").info("importing torch")
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        # One core stays free for HTTP and clients: a compute thread that waits for a core holds up all the others at every barrier.
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
+    from labkit.glassbox.engine import Engine
+    from labkit.glassbox.model_config import ModelConfig
+    from labkit.glassbox.sampling_params import SamplingParams
+    from labkit.glassbox.tracing import make_header
+
+    recorder = None
+    if setup.trace_socket or setup.trace_file:
+        from labkit.trace.recorder import Recorder
+
+        setup.options.resolve(ModelConfig.from_folder(Path(setup.model)).max_position_embeddings)
+        header = make_header(setup.options, setup.model, setup.options.device, setup.trace_name)
+        recorder = Recorder(header, setup.trace_file, setup.trace_socket)
+    engine = Engine.from_folder(setup.model, setup.options, recorder)
+    warm_up(engine, SamplingParams(max_tokens=2, temperature=0.0, detokenize=False))
+    return engine, recorder
+
+
+def warm_up(engine: Any, params: Any) -> None:
+    """The first call of every kernel is slow. One prompt through the runner, unseen by trace and metrics."""
+    from labkit.glassbox.engine import Engine
+    from labkit.glassbox.policies.chunked import ChunkedScheduler
+
+    Engine(ChunkedScheduler(engine.options), engine.runner).generate([[0] * min(8, engine.options.max_model_len - 2)] * 2, params)
+
+
+class EngineLoop:
+    """Takes what has arrived, steps, sends what came out; sleeps while there is nothing to do."""
+
+    def __init__(self, engine: Any, connection: Connection) -> None:
+        self.engine, self.connection = engine, connection
+        self.inbox: deque[tuple] = deque()
+        self.arrived = threading.Event()
+        self.closed = False
+
+    def run(self) -> None:
+        threading.Thread(target=self._read, daemon=True).start()
+        while not self.closed:
+            if not self.inbox and not self.engine.has_unfinished():
+                self.arrived.wait()
+            self.arrived.clear()
+            outputs = self._take()
+            try:
+                outputs += self.engine.step() if self.engine.has_unfinished() else []
+            except Exception as error:
+                logging.getLogger("labkit.glassbox").exception("the engine failed")
+                self.connection.send(("dead", f"{type(error).__name__}: {error}"))
+                return
+            self.connection.send(("outputs", outputs, self._stats()))
+
+    def _read(self) -> None:
+        try:
+            while True:
+                self.inbox.append(self.connection.recv())
+                self.arrived.set()
+        except (EOFError, OSError):
+            self.closed = True
+            self.arrived.set()
+
+    def _take(self) -> list:
+        outputs = []
+        while self.inbox:
+            verb, request_id, *rest = self.inbox.popleft()
+            if verb == "add":
+                self.engine.add_request(*rest, request_id=request_id)
+            elif (output := self.engine.abort(request_id)) is not None:
+                outputs.append(output)
+        return outputs
+
+    def _stats(self) -> Stats:
+        scheduler = self.engine.scheduler
+        kv = scheduler.kv
+        return Stats(
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            kv_usage=kv.usage,
+            preemptions=scheduler.num_preemptions,
+            prefix_queries=kv.queries,
+            prefix_hits=kv.hits,
+            iteration_tokens=self.engine.num_step_tokens,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

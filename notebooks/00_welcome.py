@@ -58,7 +58,7 @@ lab.doctor()
 # We give it a deliberately small memory so that you can see every block: 96 blocks.
 
 # %%
-box = lab.serve(server, model=model, max_num_seqs=8, **small)
+box = lab.serve(server, model=model, max_model_len=512, max_num_seqs=8, **small)
 box
 
 # %% [markdown]

@@ -99,6 +99,7 @@ class Probe:
         self._tables = managers[0].req_to_blocks
         self._num_cached = managers[0].num_cached_block
         self._pool = self.kv_cache_manager.block_pool
+        self._every = int(os.environ.get("LABKIT_TRACE_SNAPSHOTS", "0"))  # steps between snapshots that nobody asked for: for checks
         self._origin = time.perf_counter()
         header = self._header(time.perf_counter_ns())
         self._recorder = Recorder(header, Path(file) if file else None, Path(live) if live else None)
@@ -198,7 +199,8 @@ class Probe:
         step.t, step.ms = round(now - self._origin, 6), round(1000 * (now - begin), 3)
         step.running, step.waiting = self.get_request_counts()
         self._recorder.emit(step)
-        if (self._recorder.wants_snapshot or self._reset) and not self._open:
+        due = self._every and step.step % self._every == 0
+        if (self._recorder.wants_snapshot or self._reset or due) and not self._open:
             self._reset = False
             self._recorder.emit(self._snapshot(step.step, step.t))
 

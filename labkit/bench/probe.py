@@ -1,0 +1,148 @@
+"""Whether the vLLM probe tells the truth, and what it costs."""
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import threading
+import time
+from collections import defaultdict
+
+import psutil
+
+from labkit.bench.report import parser, write
+from labkit.servers import Server, serve
+from labkit.trace import PoolState, Run, Snapshot, Step, read
+
+STOCK = "vllm.v1.core.sched.scheduler.Scheduler"  # what vLLM takes on a CPU when nothing is said
+STREAMS, TOKENS = 32, 64  # of one throughput run's closed loop
+SCRAPE_EVERY = 0.02  # seconds
+
+
+def main(argv: list[str]) -> int:
+    """Compare the traced KV usage with vLLM's own metric at every scrape, and throughput with and without the probe."""
+    parse = parser("probe", main.__doc__)
+    parse.add_argument("--requests", type=int, default=96, help="of the load under which usage is compared")
+    parse.add_argument("--pairs", type=int, default=12, help="alternating runs with and without the probe")
+    options = parse.parse_args(argv)
+    result = {"truth": truth(options.requests), "cost": cost(options.pairs)}
+    write("probe", ["probe", *argv], options, result)
+    return 0 if result["truth"]["unequal"] == 0 else 1
+
+
+def truth(requests: int) -> dict:
+    """Scrape while a pool that is too small for its load preempts, shares and frees."""
+    from labkit.load.prompts import Prompts
+    from labkit.load.run import load
+
+    os.environ["LABKIT_TRACE_SNAPSHOTS"] = "20"
+    with serve("vllm", num_gpu_blocks_override=80, max_num_seqs=16, share=False) as server:
+        prompts = Prompts(length=(64, 200), max_tokens=(16, 160), shared_prefix=0.5, kind="ids")
+        with Scraper(server) as scraper:
+            load(server, requests=requests, concurrency=24, seed=1, prompts=prompts, extra={"ignore_eos": True}, progress=False)
+    del os.environ["LABKIT_TRACE_SNAPSHOTS"]
+    run = read(server.run_file)
+    unequal = compare(run, scraper.samples)
+    snapshots, wrong = check_snapshots(run)
+    state = run.state_at(run.steps)
+    return {"scrapes": len(scraper.samples), "unequal": len(unequal), "first_unequal": unequal[:3],
+            "distinct_usages": len({usage for _, usage in scraper.samples}), "snapshots": snapshots, "snapshots_unequal": wrong,
+            "steps": run.steps, "preempted": state.preempted, "hit_tokens": state.hit_tokens}
+
+
+class Scraper:
+    """Reads /metrics again and again: (engine iterations that vLLM has counted, KV usage), of one moment each."""
+
+    def __init__(self, server: Server):
+        self.server = server
+        self.samples: list[tuple[int, float]] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._stop.wait(SCRAPE_EVERY):
+            self.scrape()
+
+    def scrape(self) -> None:
+        metrics = self.server.metrics()
+        self.samples.append((int(metrics["vllm:iteration_tokens_total_count"]), metrics["vllm:kv_cache_usage_perc"]))
+
+    def __enter__(self) -> Scraper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def compare(run: Run, samples: list[tuple[int, float]]) -> list[tuple[int, float, list[float]]]:
+    """The samples that differ from the state folded from the trace after the same iteration, with what was expected.
+
+    vLLM counts an iteration when a step gives tokens back, in the same breath as it sets its usage; a step that gives none
+    back (a chunk of a prefill) sets the usage alone. So the nth count belongs to the nth step with tokens and those after it.
+    """
+    expected: dict[int, list[float]] = defaultdict(list, {0: [0.0]})
+    state, count = PoolState(run.header), 0
+    for event in run.events:
+        state.apply(event)
+        if isinstance(event, Step):
+            count += bool(event.sampled)
+            expected[count].append(state.usage)
+    return [(count, usage, expected[count]) for count, usage in samples if not any(abs(usage - each) < 1e-9 for each in expected[count])]
+
+
+def check_snapshots(run: Run) -> tuple[int, int]:
+    """How many snapshots, read from the scheduler's own tables, there are, and how many differ from the state folded from the steps."""
+    state, seen, wrong = PoolState(run.header), 0, 0
+    for event in run.events:
+        if isinstance(event, Snapshot):
+            folded = state.snapshot()
+            seen += 1
+            wrong += folded.requests != event.requests or sorted(folded.cached) != sorted(event.cached)
+        else:
+            state.apply(event)  # never a snapshot: every step from the first one on is under test
+    return seen, wrong
+
+
+def cost(pairs: int) -> dict:
+    """Alternating runs on two servers that are alike but for the probe. The ratio of a pair is with / without."""
+    with serve("vllm", share=False) as probed, serve("vllm", share=False, scheduler_cls=STOCK) as stock:
+        servers = {"with": probed, "without": stock}
+        cores = {way: engine_core(server) for way, server in servers.items()}
+        runs: dict[str, list[dict]] = {"with": [], "without": []}
+        for pair in range(-1, pairs):
+            for way in ("with", "without") if pair % 2 else ("without", "with"):
+                one = throughput(servers[way], cores[way], seed=pair + 1)
+                if pair >= 0:  # the first pair warms up
+                    runs[way].append(one)
+            if pair >= 0:
+                last = {way: f"{runs[way][-1]['tokens_per_s']:.0f} tok/s {way}" for way in runs}
+                print(f"pair {pair + 1} of {pairs}: {', '.join(last.values())}", file=sys.stderr, flush=True)
+    ratios = [a["tokens_per_s"] / b["tokens_per_s"] for a, b in zip(runs["with"], runs["without"], strict=True)]
+    return {"ratio": round(statistics.median(ratios), 4), "ratios": [round(ratio, 4) for ratio in ratios],
+            "ratio_of_totals": round(_total(runs["with"]) / _total(runs["without"]), 4),
+            "core_ms_per_step": {way: round(statistics.median(run["core_ms_per_step"] for run in done), 3) for way, done in runs.items()},
+            "tokens_per_s": {way: [round(run["tokens_per_s"], 1) for run in done] for way, done in runs.items()}}
+
+
+def throughput(server: Server, core: psutil.Process, seed: int) -> dict:
+    """Tokens per second of one closed loop, and the engine core's own CPU time for each step."""
+    from labkit.load.run import load
+
+    before, steps = core.cpu_times(), server.metrics()["vllm:iteration_tokens_total_count"]
+    begin = time.monotonic()
+    result = load(server, 3 * STREAMS, concurrency=STREAMS, seed=seed, max_tokens=TOKENS, extra={"ignore_eos": True}, progress=False)
+    after, seconds = core.cpu_times(), time.monotonic() - begin
+    steps = server.metrics()["vllm:iteration_tokens_total_count"] - steps
+    busy = after.user + after.system - before.user - before.system
+    return {"tokens_per_s": result.throughput, "core_ms_per_step": 1000 * busy / steps, "seconds": seconds}
+
+
+def engine_core(server: Server) -> psutil.Process:
+    """vLLM's scheduling process: the API server's child that has a child of its own (the worker)."""
+    return next(child for child in psutil.Process(server.pid).children() if child.children())
+
+
+def _total(runs: list[dict]) -> float:
+    return len(runs) / sum(1 / each["tokens_per_s"] for each in runs)

@@ -147,10 +147,10 @@ check.exercise("blocks_needed", blocks_needed, cases=[((100, 16), 7), ((96, 16),
 # %%
 run = trace.read_idle(box.run_file)
 end = run.state_at(run.steps)
-check(run.header.badge == box.badge == "live", "What you saw came out of a running engine")
-check(end.finished > n, "Every request ended: yours, and those of the load")
-check(sum(end.counts().values()) == end.num_blocks, "Used, cached and free blocks add up to the whole pool")
-check(not result.failures, "No request failed")
+check.that("What you saw came out of a running engine", run.header.badge == box.badge == "live")
+check.that("Every request ended: yours, and those of the load", end.finished > n)
+check.that("Used, cached and free blocks add up to the whole pool", sum(end.counts().values()) == end.num_blocks)
+check.that("No request failed", not result.failures)
 lesson.report(run_file=str(box.run_file), badge=box.badge, throughput=result.throughput)
 lesson.summary()
 

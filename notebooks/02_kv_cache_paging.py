@@ -83,7 +83,7 @@ view
 # %%
 n = {"small": 16, "full": 48}[scale]
 ragged = [prompt("story", seed=i, tokens=20 + 11 * (i % 7)).text for i in range(n)]
-result = lab.load(box, requests=n, concurrency=8, seed=0, prompts=ragged, max_tokens=(8, 48), ignore_eos=True)
+result = lab.load(box, requests=n, concurrency=8, seed=0, prompts=ragged, max_tokens=(8, 48), extra={"ignore_eos": True})
 result.table()
 
 # %%
@@ -208,8 +208,8 @@ before = run.steps
 encode = lambda text: tokenizer().encode(text).ids
 beginning = encode(prompt("story", seed="common", tokens=common).text)[:common]
 shared = [beginning + encode(prompt("story", seed=f"own {i}", tokens=25).text)[1:] for i in range(1 + others)]  # token ids: no surprises
-lab.load(box, requests=1, concurrency=1, seed=1, prompts=shared[:1], max_tokens=16, ignore_eos=True, progress=False)
-lab.load(box, requests=others, concurrency=others, seed=1, prompts=shared[1:], max_tokens=32, ignore_eos=True, progress=False)
+lab.load(box, requests=1, concurrency=1, seed=1, prompts=shared[:1], max_tokens=16, extra={"ignore_eos": True}, progress=False)
+lab.load(box, requests=others, concurrency=others, seed=1, prompts=shared[1:], max_tokens=32, extra={"ignore_eos": True}, progress=False)
 
 run = trace.read_idle(box.run_file)
 owners, hits, asked, first = 1, 0, 0, {}
@@ -266,7 +266,7 @@ predict.choice(f"Eight requests at once, each with 40 tokens of prompt and 200 o
 # %%
 before = run.steps
 growing = [prompt("story", seed=100 + i, tokens=40).text for i in range(8)]
-result = lab.load(box, requests=8, concurrency=8, seed=2, prompts=growing, max_tokens=200, ignore_eos=True)
+result = lab.load(box, requests=8, concurrency=8, seed=2, prompts=growing, max_tokens=200, extra={"ignore_eos": True})
 result.table()
 
 # %%
@@ -298,14 +298,14 @@ view.still()
 
 # %%
 end = run.state_at(run.steps)
-check(run.header.badge == "live", "What you saw came out of a running engine")
-check(at_once > slots // max_model_len, "Blocks let more requests run at once than reservations in one piece")
-check(found == others * (common // block_size) * block_size, "The cache found exactly the full common blocks")
-check(owners > 1, "A block had several owners at once")
-check(end.preempted - start.preempted == len(lost) > 0, "The pool ran out and requests were preempted")
-check(all(record.tokens == 200 for record in result.records), "Every request got its whole answer all the same")
-check(all(abs(t - (s - 1) / 2) <= max(1.0, 0.4 * s) for t, s in zip(tail, sizes, strict=True)), "Empty tail slots follow (block size - 1) / 2")
-check(end.usage == 0, "In the end no block is held by anybody")
+check.that("What you saw came out of a running engine", run.header.badge == "live")
+check.that("Blocks let more requests run at once than reservations in one piece", at_once > slots // max_model_len)
+check.that("The cache found exactly the full common blocks", found == others * (common // block_size) * block_size)
+check.that("A block had several owners at once", owners > 1)
+check.that("The pool ran out and requests were preempted", end.preempted - start.preempted == len(lost) > 0)
+check.that("Every request got its whole answer all the same", all(record.tokens == 200 for record in result.records))
+check.that("Empty tail slots follow (block size - 1) / 2", all(abs(t - (s - 1) / 2) <= max(1.0, 0.4 * s) for t, s in zip(tail, sizes, strict=True)))
+check.that("In the end no block is held by anybody", end.usage == 0)
 lesson.report(run_file=str(box.run_file), badge=box.badge, preemptions=len(lost), cached_tokens=found)
 lesson.summary()
 

@@ -19,17 +19,11 @@ def load_model(
     folder: Path, config: ModelConfig, max_model_len: int, dtype: torch.dtype, device: torch.device, dummy: bool = False, seed: int = 0
 ) -> CausalLM:
     """The model with its weights (`dummy`: random ones of the right shape). Raises `ModelError` for what is missing or misshapen."""
-    with torch.device("meta"):
-        model = CausalLM(config, max_model_len)
-    model.to(dtype)
-    model.to_empty(device=device)
-    if config.tie_word_embeddings:
-        model.lm_head.weight = model.embed_tokens.weight  # to_empty unties them
+    model = CausalLM(config, max_model_len, dtype, device)
     if dummy:
         _fill(model, seed)
     else:
         _load(model, folder, config)
-    model.build_rope(dtype, device)
     return model.eval().requires_grad_(False)
 
 

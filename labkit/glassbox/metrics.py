@@ -1,7 +1,7 @@
 """Prometheus series, named as vLLM names the same things, with the prefix `glassbox:`."""
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from labkit.glassbox.messages import Stats
@@ -19,6 +19,7 @@ class Metrics:
     """Its own registry: two servers in one process do not meet. Times come from the engine's clock."""
 
     def __init__(self, model_name: str, options: EngineOptions) -> None:
+        disable_created_metrics()  # the library's switch is global; nothing here wants the series
         self.registry = CollectorRegistry()
         self._labels = {"model_name": model_name, "engine": "0"}
         self.kv_usage = self._make(Gauge, "kv_cache_usage_perc", "KV blocks held by requests over all blocks, 0 to 1")

@@ -1,11 +1,14 @@
 """A Llama- or Qwen-shaped decoder over a paged KV cache."""
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit.glassbox.attention import AttentionMetadata, paged_attention, write_kv
+from labkit.glassbox.layers import Embedding, Linear, RMSNorm
 from labkit.glassbox.model_config import ModelConfig
 from labkit.glassbox.rope import rope_table, rotate
 
@@ -13,14 +16,14 @@ from labkit.glassbox.rope import rope_table, rotate
 class Attention(nn.Module):
     """Grouped-query attention; q, k and v are one projection."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, factory: dict[str, Any]) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
         self.scale = config.head_dim**-0.5
-        self.qkv_proj = nn.Linear(config.hidden_size, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=config.qkv_bias)
-        self.o_proj = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=config.o_bias)
-        self.q_norm = nn.RMSNorm(self.head_dim, config.rms_norm_eps) if config.qk_norm else None
-        self.k_norm = nn.RMSNorm(self.head_dim, config.rms_norm_eps) if config.qk_norm else None
+        self.qkv_proj = Linear(config.hidden_size, (self.heads + 2 * self.kv_heads) * self.head_dim, config.qkv_bias, factory)
+        self.o_proj = Linear(self.heads * self.head_dim, config.hidden_size, config.o_bias, factory)
+        self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps, factory) if config.qk_norm else None
+        self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps, factory) if config.qk_norm else None
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_layer: Tensor, meta: AttentionMetadata) -> Tensor:
         """x [T, hidden] -> [T, hidden]. Writes this step's keys and values into `kv_layer` before it reads any."""
@@ -38,10 +41,10 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """SwiGLU; gate and up are one projection."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, factory: dict[str, Any]) -> None:
         super().__init__()
-        self.gate_up_proj = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=config.mlp_bias)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+        self.gate_up_proj = Linear(config.hidden_size, 2 * config.intermediate_size, config.mlp_bias, factory)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, config.mlp_bias, factory)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
@@ -49,12 +52,12 @@ class MLP(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, factory: dict[str, Any]) -> None:
         super().__init__()
-        self.input_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = Attention(config)
-        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = MLP(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, factory)
+        self.self_attn = Attention(config, factory)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, factory)
+        self.mlp = MLP(config, factory)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_layer: Tensor, meta: AttentionMetadata) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), cos, sin, kv_layer, meta)
@@ -64,21 +67,17 @@ class DecoderLayer(nn.Module):
 class CausalLM(nn.Module):
     """Token ids in, logits out. The batch is flat: T tokens of any number of requests, whose bounds only `meta` knows."""
 
-    def __init__(self, config: ModelConfig, max_model_len: int) -> None:
+    def __init__(self, config: ModelConfig, max_model_len: int, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
-        self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        factory = {"dtype": dtype, "device": device}
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, factory)
+        self.layers = nn.ModuleList(DecoderLayer(config, factory) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, factory)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, False, factory)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
-        self.max_model_len = max_model_len
-        self.register_buffer("rope", torch.empty(0), persistent=False)
-
-    def build_rope(self, dtype: torch.dtype, device: torch.device) -> None:
-        """Fill the table of angles: after loading, since the meta device computes nothing."""
-        self.rope = rope_table(self.config, self.max_model_len).to(dtype=dtype, device=device)
+        self.rope = rope_table(config, max_model_len).to(dtype=dtype, device=device)
 
     def forward(
         self, input_ids: Tensor, positions: Tensor, kv_layers: list[Tensor], meta: AttentionMetadata, logits_rows: Tensor

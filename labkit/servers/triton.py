@@ -19,11 +19,14 @@ NEEDED = {"glassbox": 1400 << 20, "vllm": 4 << 30}  # bytes: the server, and a s
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
 PHASES = (
+    (r"Unable to find image '([^']+)' locally", "downloading {} (many GB)"),
     (r'loading: (\w+):', "loading the model {}"),
     (r"successfully loaded '(\w+)'", "the model {} is loaded"),
     (r"Started HTTPService", "opening its ports"),
 )
 CAUSES = (  # what the log says, what it means and what to do
+    (r"could not select device driver", "Docker has no access to the GPU: install the NVIDIA Container Toolkit and restart Docker"),
+    (r"docker: (Error[^\n]*)", "Docker says: {}"),
     (r"Socket '([\d.:]+)' already in use", "the address {} is taken by another process. Give another port=..., or none"),
     (r"labkit: (the process of a Triton model has died[^\n]*)", "{}. If it was not killed, the system may be out of memory"),
     (r"No space left on device|Unable to .{0,40}shared memory",

@@ -73,16 +73,16 @@ def server(name: str) -> Recipe:
             locks=("vllm.txt",),
             torch="torch-cpu.txt",
             proof="import pytriton, vllm.entrypoints.openai.api_server, vllm.v1.engine.async_llm, vllm.v1.worker.cpu_worker",
-            disk=3_000_000_000,
-            download=900_000_000,
+            disk=2_800_000_000,
+            download=600_000_000,
         )
     if name == "triton":
         return Recipe(
             locks=("triton.txt",),
             torch="torch-cpu.txt",
             proof="import pytriton, numpy, safetensors, tokenizers, torch",
-            disk=1_600_000_000,
-            download=500_000_000,
+            disk=1_400_000_000,
+            download=400_000_000,
         )
     raise InstallError(f"there is no environment called {name!r}: labkit installs {' and '.join(NAMES)}")
 

@@ -62,8 +62,12 @@ def triton(machine: Machine) -> Route:
         )
     if glibc(machine) < (2, 35):
         return Route("triton", "not here", f"its tritonserver needs glibc 2.35 or newer; this is {machine.libc}", False)
-    why = "no container needed: the wheel carries the server"
-    return placed("triton", "its own environment, the real tritonserver of PyPI `nvidia-pytriton`", why, ("nvidia-pytriton", "torch"))
+    way, why = "its own environment, the real tritonserver of PyPI `nvidia-pytriton`", "no container needed: the wheel carries the server"
+    if machine.gpus and machine.docker.engine and machine.docker.nvidia:
+        way += "; with engine='vllm' NVIDIA's container"
+    elif machine.gpus:
+        why += f"; engine='vllm' would need Docker with GPUs: {machine.docker.said or 'its engine has no nvidia runtime'}"
+    return placed("triton", way, why, ("nvidia-pytriton", "torch"))
 
 
 def placed(name: str, way: str, why: str, packages: tuple[str, ...]) -> Route:

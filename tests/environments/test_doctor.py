@@ -111,6 +111,14 @@ def test_on_a_mac_only_the_glass_box_runs_and_the_reason_is_given(here):
     assert sum("glass box" in remedy for remedy in remedies) == 2
 
 
+def test_on_a_gpu_the_vllm_inside_triton_is_a_matter_of_docker(here):
+    gpu_machine = replace(here, system="Linux 6", architecture="x86_64", libc="glibc 2.36", gpus=[H200])
+    with_docker = routes.triton(replace(gpu_machine, docker=machine.Docker(True, "28.2.2", True, "")))
+    assert "NVIDIA's container" in with_docker.way
+    without = routes.triton(replace(gpu_machine, docker=machine.Docker(False, None, False, "docker is not installed")))
+    assert "docker is not installed" in without.why
+
+
 def test_an_old_glibc_keeps_triton_away(here):
     old = routes.triton(replace(here, system="Linux 5", architecture="x86_64", libc="glibc 2.31"))
     assert not old.runs

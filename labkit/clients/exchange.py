@@ -14,7 +14,7 @@ class Request:
     prompt: str | list[int] | list[dict[str, str]]
     max_tokens: int = 32
     temperature: float = 0.0
-    extra: dict[str, Any] = field(default_factory=dict)  # more fields of the request body, by the server's own names
+    extra: dict[str, Any] = field(default_factory=dict)  # fields of the request body by the server's own names; None leaves one out
 
     @property
     def is_chat(self) -> bool:

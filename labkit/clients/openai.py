@@ -26,8 +26,9 @@ class OpenAIClient(EventStreamClient):
             raise ServerUnusable(Failure("protocol", f"{self.url}/v1/models did not answer as an OpenAI server does")) from error
 
     def _body(self, request: Request) -> tuple[str, dict[str, Any]]:
-        body = {"model": self.model, "max_tokens": request.max_tokens, "temperature": request.temperature,
-                "stream": True, "stream_options": {"include_usage": True}} | request.extra
+        body = {"model": self.model, "max_tokens": request.max_tokens, "temperature": request.temperature, "stream": True,
+                "stream_options": {"include_usage": True}, "return_token_ids": True} | request.extra
+        body = {name: value for name, value in body.items() if value is not None}
         if request.is_chat:
             return "/v1/chat/completions", body | {"messages": request.prompt}
         return "/v1/completions", body | {"prompt": request.prompt}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from labkit.load.record import Record
+from labkit.load.words import measured
 
 CONFIDENCE = 0.95
 
@@ -73,11 +74,11 @@ class Percentile:
     high: float | None
 
     def __str__(self) -> str:
-        return "n too small" if self.value is None else f"{self.value:.3g}"
+        return "n too small" if self.value is None else measured(self.value)
 
     @property
     def bounds(self) -> str:
-        return "" if self.value is None else f"{self.low:.3g} to {self.high:.3g}"
+        return "" if self.value is None else f"{measured(self.low)} to {measured(self.high)}"
 
 
 def percentile(samples: Iterable[float], p: float) -> Percentile:

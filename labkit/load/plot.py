@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch
 
 from labkit.load import metrics
-from labkit.load.table import describe, thousands
+from labkit.load.table import describe
+from labkit.load.words import counted, measured
 
 if TYPE_CHECKING:
     from labkit.load.result import LoadResult
@@ -76,7 +77,7 @@ def _axes(figure: Figure, x0: float, x1: float, top: float, height: float):
 def _header(figure: Figure, result: LoadResult) -> None:
     title = _text(figure, 24, 31, "Load", size=18, weight="bold")
     right = title.get_window_extent().x1 / figure.dpi * 100
-    _text(figure, right + 14, 31, f"{describe(result)} · {thousands(result.requests)} requests", color=INK2)
+    _text(figure, right + 14, 31, f"{describe(result)} · {counted(result.requests)} requests", color=INK2)
     _rule(figure, (24, WIDTH - 24), (46, 46))
     _badge(figure, result)
 
@@ -121,11 +122,11 @@ def _throughput(figure: Figure, result: LoadResult, span: float, place: tuple[fl
     axes.stairs(rate, edges, color=INK2, linewidth=px(1.5))
     axes.set(xlim=(0, span), ylim=(0, max(rate.max() * 1.12, 1)))
     axes.locator_params(axis="y", nbins=3)
-    axes.yaxis.set_major_formatter(lambda value, _: thousands(value))
+    axes.yaxis.set_major_formatter(lambda value, _: measured(value))
     axes.tick_params(labelbottom=False)
-    _label(figure, place[0], "throughput", "tokens / s", thousands(result.throughput), "mean")
-    _text(figure, D0, place[0] + 12, f"peak {thousands(rate.max())}", size=11, color=INK2)
-    _text(figure, D0, place[0] + 28, f"{thousands(result.output_tokens)} tokens in {result.seconds:.3g} s", size=11, color=INK2)
+    _label(figure, place[0], "throughput", "tokens / s", measured(result.throughput), "mean")
+    _text(figure, D0, place[0] + 12, f"peak {measured(rate.max())}", size=11, color=INK2)
+    _text(figure, D0, place[0] + 28, f"{counted(result.output_tokens)} tokens in {measured(result.seconds)} s", size=11, color=INK2)
 
 
 def _latency(figure: Figure, result: LoadResult, span: float, place: tuple[float, float], metric: str, name: str, unit: str,
@@ -162,7 +163,7 @@ def _latency(figure: Figure, result: LoadResult, span: float, place: tuple[float
         axes.tick_params(labelbottom=True)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s" if value else "0")
     _distribution(beside, result, metric, heights, scale, fill, edge)
-    median = f"{numpy.median(heights):.3g}" if heights else "–"
+    median = measured(numpy.median(heights)) if heights else "–"
     _label(figure, place[0], name, f"{unit}, median", median, "ms")
 
 
@@ -223,8 +224,8 @@ def _client(figure: Figure, result: LoadResult) -> None:
 def _facts(result: LoadResult) -> list[tuple[str, str, bool]]:
     """Name, value, and whether it is bad news."""
     ok = sum(record.ok for record in result.records)
-    facts = [("finished", f"{thousands(ok)} of {thousands(result.requests)}", ok < result.requests)]
-    facts += [(f"failed, {cause}", thousands(count), True) for cause, count in result.failures.items()]
+    facts = [("finished", f"{counted(ok)} of {counted(result.requests)}", ok < result.requests)]
+    facts += [(f"failed, {cause}", counted(count), True) for cause, count in result.failures.items()]
     if result.objectives:
         share = sum(metrics.is_good(record, result.objectives) for record in result.records) / max(1, len(result.records))
         facts.append(("goodput", f"{result.goodput():.3g} req/s, {100 * share:.0f} %", not math.isclose(share, 1)))

@@ -50,8 +50,9 @@ def load(
     `rate` (requests per second) sends at Poisson arrivals whatever the server does; `concurrency` alone keeps so many users busy; both
     together limit the requests in flight, and the wait for a slot counts in "TTFT, from schedule". `arrivals` takes any other schedule of
     `labkit.load.arrivals`. `prompts` is a list (texts, token ids, chat messages) or a `Prompts` distribution; `max_tokens` a number or a
-    (low, high) range. `extra` goes into each request's body as it is, by the server's own names ({"ignore_eos": True}). `objectives` are
-    upper limits in milliseconds for goodput ({"ttft": 500, "tpot": 35}). Times are in seconds.
+    (low, high) range. `extra` goes into each request's body as it is, by the server's own names ({"ignore_eos": True}; {"return_token_ids":
+    None} for a server that refuses that field, which tells how many tokens each event brought). `objectives` are upper limits in
+    milliseconds for goodput ({"ttft": 500, "tpot": 35}). Times are in seconds.
 
     A failed request becomes a record with a named cause. Raises `LoadError` at once if nobody answers, ValueError for a plan that makes no
     sense. An interrupt stops the run and gives back the records so far.

@@ -6,6 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from labkit.load import metrics
+from labkit.load.words import counted, measured
 
 if TYPE_CHECKING:
     from labkit.load.result import LoadResult
@@ -51,9 +52,9 @@ def table(result: LoadResult) -> Table:
     rows = []
     for metric in ("ttft", "ttft_scheduled", "tpot", "gap", "e2e"):
         samples = result.values(metric)
-        mean = f"{sum(samples) / len(samples):.3g}" if samples else "–"
+        mean = measured(sum(samples) / len(samples)) if samples else "–"
         percentiles = [cell(metrics.percentile(samples, p), metric) for p in (50, 95, 99)]
-        rows.append([NAMES.get(metric, gap), "ms", thousands(len(samples)), mean, *percentiles])
+        rows.append([NAMES.get(metric, gap), "ms", counted(len(samples)), mean, *percentiles])
     return Table(title(result), ["", "", "n", "mean", "p50", "p95", "p99"], rows, notes(result))
 
 
@@ -80,7 +81,7 @@ def describe(result: LoadResult) -> str:
 
 
 def notes(result: LoadResult) -> list[str]:
-    lines = [f"{thousands(result.output_tokens)} tokens in {result.seconds:.3g} s: {thousands(result.throughput)} tokens/s"]
+    lines = [f"{counted(result.output_tokens)} tokens in {measured(result.seconds)} s: {measured(result.throughput)} tokens/s"]
     if result.reason != "complete":
         lines.append(f"{'Stopped early' if result.reason == 'stopped' else 'Cut off by the total timeout'}: "
                      f"{result.requests - sum(record.ok for record in result.records)} requests are missing.")
@@ -95,8 +96,3 @@ def notes(result: LoadResult) -> list[str]:
     lines.append(f"Client-limited, do not trust these times: {'; '.join(health.reasons)} ({figures})" if health.client_limited
                  else f"Client healthy: {figures}")
     return [*lines, DEFINITIONS]
-
-
-def thousands(number: float) -> str:
-    """12 345 with a narrow no-break space; three significant digits below 1000."""
-    return f"{number:,.0f}".replace(",", "\u202f") if abs(number) >= 1000 else f"{number:.3g}"

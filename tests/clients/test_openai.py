@@ -82,9 +82,9 @@ def test_token_ids_give_the_tokens_of_each_event_even_where_the_text_is_empty():
     assert reply.n_tok == [1, 2] and len(reply.t_event) == 2
 
 
-def test_extra_fields_reach_the_server_by_its_own_names():
-    _, seen = ask([event("a", finish_reason="length")], Request([1, 2, 3], extra={"ignore_eos": True}))
-    assert seen[0][1]["ignore_eos"] is True and seen[0][1]["prompt"] == [1, 2, 3]
+def test_extra_fields_reach_the_server_by_its_own_names_and_none_leaves_one_out():
+    _, seen = ask([event("a", finish_reason="length")], Request([1, 2, 3], extra={"ignore_eos": True, "return_token_ids": None}))
+    assert seen[0][1]["ignore_eos"] is True and seen[0][1]["prompt"] == [1, 2, 3] and "return_token_ids" not in seen[0][1]
 
 
 @pytest.mark.parametrize(("writes", "cause", "words"), [

@@ -147,8 +147,10 @@ class Probe:
                 self._admit(step, name, blocks[0], computed)
             elif blocks is not None and blocks[0]:
                 step.given[name] = blocks[0]
+        hashed, cached_blocks = self._hashed, self._num_cached
         for name in output.num_scheduled_tokens:
-            self._note_hashes(step, name)
+            if cached_blocks.get(name, 0) > hashed.get(name, 0):
+                self._note_hashes(step, name)
         self._open.append((step, begin))
 
     def _admit(self, step: Step, name: str, blocks: list[int], computed: int) -> None:
@@ -162,8 +164,6 @@ class Probe:
     def _note_hashes(self, step: Step, name: str) -> None:
         """Blocks of the request's table that the prefix cache has taken up since it was last looked at."""
         seen, now = self._hashed.get(name, 0), self._num_cached.get(name, 0)
-        if now <= seen:
-            return
         table = self._tables[name]
         for logical in range(seen, now):
             block = table[logical]

@@ -93,6 +93,6 @@ def notes(result: LoadResult) -> list[str]:
         lines.append(f"Goodput {result.goodput():.3g} req/s ({limits})")
     health = result.client
     figures = f"send slip p99 {health.send_slip_p99_ms:.2g} ms, loop lag p99 {health.lag_p99_ms:.2g} ms, CPU {100 * health.cpu:.0f} %"
-    lines.append(f"Client-limited, do not trust these times: {'; '.join(health.reasons)} ({figures})" if health.client_limited
+    lines.append(f"Client-limited, times are partly the client's own: {'; '.join(health.reasons)} ({figures})" if health.client_limited
                  else f"Client healthy: {figures}")
     return [*lines, DEFINITIONS]

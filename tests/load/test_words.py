@@ -3,8 +3,10 @@ import pytest
 from labkit.load.words import counted, measured
 
 
-@pytest.mark.parametrize(("number", "words"), [(0.001234, "0.00123"), (12.345, "12.3"), (999.4, "999"), (999.9, "1\u202f000"),
-                                               (1984.2, "1\u202f980"), (1234567, "1\u202f230\u202f000"), (0, "0"), (-1984.2, "-1\u202f980")])
+@pytest.mark.parametrize(("number", "words"), [
+    (0.001234, "0.00123"), (12.345, "12.3"), (999.4, "999"), (999.9, "1\u202f000"), (1984.2, "1\u202f980"), (0, "0"),
+    (1234567, "1\u202f230\u202f000"), (-1984.2, "-1\u202f980"),
+])
 def test_measured_numbers_have_three_significant_digits(number, words):
     assert measured(number) == words
 

@@ -38,6 +38,11 @@ class Packer:
         self._shared = b""
         self._told = 0  # positions of the curve that the reader has
 
+    @property
+    def complete(self) -> bool:
+        """Whether the next frame is."""
+        return self._blocks is None
+
     def pack(self, scene: Scene, state: PoolState, history: History, cursor: Cursor, status: str) -> bytes:
         """status: empty, live, ended, lost or replay."""
         head: dict = {"seq": self.sequence + 1, "base": self.sequence if self._blocks is not None else 0, "scene": scene, "status": status,

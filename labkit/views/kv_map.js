@@ -12,6 +12,7 @@ import { drawMarkLegend, trackScale } from "./canvas/timeline.js";
 const FADE = 120, FLASH = 300; // milliseconds
 const SEND_EVERY = 66; // milliseconds between two messages of one kind while a pointer moves
 const SPEAK_EVERY = 1000;
+const ASK_AGAIN = 500; // milliseconds: a kernel that is busy may leave the first question lying
 
 /** Sends at most one message of a kind per interval, always the latest. */
 function makeSender(model) {
@@ -38,7 +39,7 @@ function render({ model, el }) {
   const ui = makeControls(root), ctx = ui.canvas.getContext("2d"), gridCanvas = document.createElement("canvas");
   const pool = emptyPool(), send = makeSender(model), still = matchMedia("(prefers-reduced-motion: reduce)");
   const view = { palette: readTheme(el, STYLE), layout: null, hover: -1, pinned: -1, keyboard: false, wanted: null, born: new Map(), lost: new Map() };
-  let dirty = true, regrid = true, changed = new Set(), frameHandle = 0, spokenAt = 0, spoken = "", alive = true, typed = "", typedAt = 0;
+  let dirty = true, regrid = true, changed = new Set(), frameHandle = 0, spokenAt = 0, spoken = "", alive = true, typed = "", typedAt = 0, asking = 0;
   root.kvStatistics = { frames: 0, bytes: 0, draws: 0, drawMs: 0 };
 
   const focus = () => (view.hover >= 0 ? view.hover : view.pinned >= 0 ? view.pinned : pool.scene?.card?.block ?? -1);
@@ -52,7 +53,9 @@ function render({ model, el }) {
     const data = model.get("frame");
     if (!data || !data.byteLength) return;
     const change = fold(pool, decode(data));
-    if (!change) return send({ kind: "hello" });
+    if (!change) return ask();
+    clearTimeout(asking);
+    asking = 0;
     root.kvStatistics.frames += 1;
     root.kvStatistics.bytes += data.byteLength;
     if (change.ids && changed) change.ids.forEach((id) => changed.add(id));
@@ -65,6 +68,13 @@ function render({ model, el }) {
     }
     if (!ui.sheet.hidden) ui.sheet.innerHTML = tableHtml(pool, STYLE.states);
     invalidate();
+  }
+
+  /** Ask for a complete frame until one comes. */
+  function ask(wait = ASK_AGAIN) {
+    if (asking && wait === ASK_AGAIN) return;
+    send({ kind: "hello" });
+    asking = setTimeout(() => alive && ask(Math.min(2 * wait, 8000)), wait);
   }
 
   function resize() {
@@ -249,9 +259,10 @@ function render({ model, el }) {
   ui.paint(view.palette);
   model.on("change:frame", receive);
   receive();
-  send({ kind: "hello" });
+  ask();
   return () => {
     alive = false;
+    clearTimeout(asking);
     cancelAnimationFrame(frameHandle);
     model.off("change:frame", receive);
     themes.disconnect();

@@ -14,13 +14,19 @@ from labkit.views.cursor import Cursor
 from labkit.views.esm import HERE, bundle
 from labkit.views.frame import Packer
 from labkit.views.history import History
+from labkit.views.outlet import Outlet, interactive
 from labkit.views.scene import Scene, compose
 from labkit.views.tokens import Vocabulary
 
 
+if TYPE_CHECKING:
+    from labkit.views.still import Still
+
 PARTS = tuple(f"canvas/{name}.js" for name in ("theme", "text", "frame", "layout", "cells", "header", "strip", "side", "ledger", "timeline",
                                                "draw", "controls", "table"))
 EVERY = 1 / 15  # seconds between frames
+WHOLE_EVERY = 2.0  # seconds after which a frame is complete again, for a browser that missed one while the kernel was too busy to be asked
+WHOLE_RATE = 250_000  # bytes per second that complete frames may take
 
 
 class KVMap(anywidget.AnyWidget):
@@ -53,6 +59,8 @@ class KVMap(anywidget.AnyWidget):
         self._painter: threading.Thread | None = None
         self._reader: threading.Thread | None = None
         self._subscription: Subscription | None = None
+        self._outlet = Outlet(self._live_bundle, self._picture_bundle, self._stale)
+        self._pictured = -1  # positions that the last picture knew
         self.on_msg(self._on_message)
 
     # sources ---------------------------------------------------------------------------------------------------------
@@ -224,7 +232,7 @@ class KVMap(anywidget.AnyWidget):
 
     def _paint(self) -> None:
         """Send a frame whenever something has changed, at most one per `every` seconds, always of the newest state."""
-        sent = 0.0
+        sent = whole = 0.0
         while True:
             with self._lock:
                 while not self._closing:
@@ -240,14 +248,66 @@ class KVMap(anywidget.AnyWidget):
                 self._dirty = False
                 sent = now
                 state = self._history.state_at(self._cursor.position)
+                if now >= whole:
+                    self._packer.reset()
+                complete = self._packer.complete
                 frame = self._packer.pack(self._scene(state), state, self._history, self._cursor, self._status)
+            if complete:
+                whole = now + max(WHOLE_EVERY, len(frame) / WHOLE_RATE)
             self.frame = frame
 
-    def close(self) -> None:
-        """Stop following and take the view away."""
+    # in the notebook -------------------------------------------------------------------------------------------------
+    def display(self) -> None:
+        """Show the map in the output of the cell that runs: live where a front end is there, else as a picture when the cell ends."""
+        if interactive():
+            self._start_painting()
+        self._outlet.show()
+
+    def _ipython_display_(self) -> None:
+        self.display()
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict]:
+        return self._live_bundle()
+
+    def _live_bundle(self) -> tuple[dict, dict]:
+        bundle = super()._repr_mimebundle_()
+        return bundle if isinstance(bundle, tuple) else (bundle or {}, {})
+
+    def _picture_bundle(self) -> tuple[dict, dict]:
         with self._lock:
+            self._pictured = self._history.last
+        return self.still().bundle()
+
+    def _stale(self) -> bool:
+        """Whether a new picture would show more; waits for the reader to have read what has been sent."""
+        deadline, seen = time.perf_counter() + 2.0, -2
+        while seen != self._history.last and time.perf_counter() < deadline:
+            seen = self._history.last
+            time.sleep(0.1 if self._reader is not None and self._reader.is_alive() else 0)
+        return self._history.last != self._pictured
+
+    def still(self, step: int | None = None, *, theme: str = "light") -> Still:
+        """A matplotlib figure of the map at `step`; None: the step that is shown, or while the map follows a run the step at which it
+        held the most blocks. theme: "light" or "dark"."""
+        from labkit.views.still import Still
+
+        with self._lock:
+            history, cursor = self._history, self._cursor
+            if step is not None:
+                position = history.position_of(step)
+            else:
+                position = history.fullest() if cursor.mode == "live" else cursor.position
+            state = self._history.state_at(position)
+            return Still(self._scene(state), state, history, position, theme)
+
+    def close(self) -> None:
+        """Stop following, and leave a picture where the live view was."""
+        with self._lock:
+            if self._closing:
+                return
             self._closing = True
             self._changed.notify_all()
             if self._subscription is not None:
                 self._subscription.close()
+        self._outlet.settle()
         super().close()

@@ -82,7 +82,8 @@ def badge(header: Header) -> tuple[str, str]:
     """Kind and words of the badge."""
     source = SOURCES.get(header.source, header.source)
     if header.badge == "live":
-        version = ".".join(header.versions.get(header.source, "").split(".")[:2])
+        version = header.versions.get(header.source) or (header.versions.get("labkit", "") if header.source == "glassbox" else "")
+        version = ".".join(version.split(".")[:2])
         return "live", f"{source} {version}".strip()
     if header.badge == "stand-in":
         return "stand-in", header.name or source

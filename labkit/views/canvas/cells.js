@@ -202,6 +202,7 @@ export function pixelGrid(palette, pool, grid, dots) {
   const word = (colour) => { const [r, g, b] = channels(colour); return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0; };
   const paper = word(palette.paper), ink = word(palette.ink), panel = word(palette.line), edge = word(palette.edge);
   const free = word(mix(palette.line, palette.paper, 0.55));
+  const period = dots < 4 ? 4 : 6; // of the hatch, across cells
   const soft = palette.owners.map((o) => word(o.soft)), full = palette.owners.map((o) => word(o.fill));
   for (let id = 0; id < pool.state.length; id++) {
     const state = pool.state[id], x0 = (id % cols) * dots, y0 = Math.floor(id / cols) * dots;
@@ -212,7 +213,7 @@ export function pixelGrid(palette, pool, grid, dots) {
         let value = solid;
         if (state === FREE) value = dots > 2 && (x === dots - 1 || y === dots - 1) ? paper : free;
         else if (state === NULL) value = panel;
-        else if (state === CACHED) value = (x + y + id) % Math.max(2, dots) === 0 ? edge : paper;
+        else if (state === CACHED) value = (x0 + x + y0 + y) % period === 0 ? edge : paper;
         else if (state === SHARED && y < Math.max(1, dots / 3)) value = ink;
         else if (y < empty) value = paper;
         data[(y0 + y) * wide + x0 + x] = value;

@@ -23,7 +23,7 @@ function counters(palette, scene) {
 
 const badgeRuns = (scene) => [[scene.badge[0], { weight: 600 }], [` – ${scene.badge[1]}`]];
 
-function flow(ctx, palette, items, widthOf, x, room, firstRoom, gap) {
+function flow(items, widthOf, x, room, firstRoom, gap) {
   let line = 0, at = x;
   return items.map((item) => {
     const w = widthOf(item);
@@ -42,7 +42,7 @@ function headerPlaces(ctx, palette, scene, width) {
   const badge = runsWidth(ctx, palette, badgeRuns(scene)) + 34;
   const widthOf = (runs) => runsWidth(ctx, palette, runs) + 4;
   const x = EDGE + name + 10;
-  const places = flow(ctx, palette, counters(palette, scene), widthOf, x, width - EDGE - x, width - EDGE - badge - 14 - x, 14);
+  const places = flow(counters(palette, scene), widthOf, x, width - EDGE - x, width - EDGE - badge - 14 - x, 14);
   return { places, badge };
 }
 
@@ -86,12 +86,14 @@ const legendRuns = (palette, scene, [state, label]) => [[thousands(scene.counts[
 
 function legendPlaces(ctx, palette, scene, width) {
   const items = palette.legend.filter(([state]) => state !== "null" || scene.null);
-  return flow(ctx, palette, items, (item) => 25 + runsWidth(ctx, palette, legendRuns(palette, scene, item)), 0, width, width, 17);
+  const widthOf = (item) => 25 + runsWidth(ctx, palette, legendRuns(palette, scene, item));
+  const spare = (width - items.reduce((sum, item) => sum + widthOf(item), 0)) / (items.length - 1);
+  return flow(items, widthOf, 0, width, width, spare >= 8 ? Math.min(17, Math.floor(spare)) : 17);
 }
 
 /** Lines that the legend takes with its widest numbers, so that it does not jump while they grow. */
 export function legendLines(ctx, palette, scene, width) {
-  const widest = { ...scene, counts: Object.fromEntries(Object.keys(scene.counts).map((k) => [k, k === "null" ? scene.null : scene.blocks])) };
+  const widest = { ...scene, counts: Object.fromEntries(Object.keys(scene.counts).map((k) => [k, k === "null" ? scene.null : Math.ceil(scene.blocks * 0.9)])) };
   return Math.max(...legendPlaces(ctx, palette, widest, width).map((p) => p.line)) + 1;
 }
 

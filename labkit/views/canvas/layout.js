@@ -11,7 +11,7 @@ export function gridFor(n, width) {
   for (const pitch of PITCHES) {
     const gap = pitch >= 24 ? 4 : pitch >= 16 ? 3 : pitch >= 12 ? 2 : pitch >= 8 ? 1 : 0;
     const room = Math.floor((width + gap) / pitch);
-    const step = pitch >= 8 ? (room >= 16 ? 8 : 4) : 32;
+    const step = pitch < 8 ? 32 : room >= 24 ? 8 : 4;
     const cols = Math.max(1, Math.min(n, Math.floor(room / step) * step || room));
     const rows = Math.ceil(n / cols);
     if (rows * pitch <= height || pitch === 1) return { pitch, gap, size: pitch - gap, cols, rows, width: cols * pitch - gap, height: rows * pitch - gap };

@@ -2,7 +2,7 @@
 import { box } from "./cells.js";
 import { SHARED, TAIL } from "./frame.js";
 import { BOX, cellAt, stripSlots } from "./layout.js";
-import { put, putRuns, thousands } from "./text.js";
+import { fitting, put, putRuns, thousands } from "./text.js";
 
 /** The strip's slots for what the pool shows now; `focus` is a physical block or -1. */
 export function slotsOf(pool, layout, focus) {
@@ -79,7 +79,7 @@ export function drawStrip(ctx, palette, pool, layout, focus) {
     ctx.setLineDash([]);
     const refs = state === SHARED ? ` ×${pool.shared.get(id)?.refs ?? 2}` : "";
     putRuns(ctx, palette, [[String(logical), { weight: 700 }], [refs]], left + w / 2, y + 14, { size: 11, align: "center" });
-    put(ctx, palette, `→ ${id}`, left + w / 2, y + 28, { size: 11, align: "center" });
+    put(ctx, palette, fitting(ctx, palette, [`→ ${id}`, String(id)], w - 4, { size: 11 }), left + w / 2, y + 28, { size: 11, align: "center" });
   }
   drawChip(ctx, palette, selected.letter, selected.slot, caption.x, caption.y, 16, true);
   putRuns(ctx, palette, captionRuns(palette, selected, size), caption.x + 23, caption.y + 12.5);

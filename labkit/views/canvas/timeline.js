@@ -84,21 +84,23 @@ function drawCurve(ctx, palette, pool, layout, scale) {
   ctx.strokeStyle = palette.ink2;
   ctx.lineWidth = 1.2;
   ctx.stroke();
-  bandNames(ctx, palette, pool, layout, scale, total);
 }
 
 /** Each band's name stands where the band is thickest, on a coarse raster so that it seldom moves, and only where it fits. */
-function bandNames(ctx, palette, pool, layout, scale, total) {
-  const { y, height } = layout.track, n = pool.steps.length, raster = 12, base = y + height, taken = [];
+function bandNames(ctx, palette, pool, layout, scale, here) {
+  const { x: from, y, height } = layout.track, total = pool.scene.blocks - pool.scene.null, raster = 12, base = y + height, taken = [];
+  const past = here - from > 150; // names stand on the part that is not washed out, if there is enough of it
+  const [left, right] = past ? [from, here] : [here, scale.at(pool.head.last)];
+  const begin = past ? 0 : Math.floor(scale.position(here) - pool.first), n = past ? scale.position(here) - pool.first : pool.steps.length - begin;
   const thick = { "in use": (i) => pool.inuse[i], cached: (i) => pool.cached[i], free: (i) => total - pool.inuse[i] - pool.cached[i] };
   const middle = { "in use": (i) => pool.inuse[i] / 2, cached: (i) => pool.inuse[i] + pool.cached[i] / 2, free: (i) => (total + pool.inuse[i] + pool.cached[i]) / 2 };
   for (const name of ["in use", "cached", "free"]) {
-    const options = { size: 11, weight: 600, fill: name === "in use" ? palette.onArea : palette.ink2, align: "center" };
+    const options = { size: 11, weight: 600, fill: name === "in use" && past ? palette.onArea : palette.ink2, align: "center" };
     const w = textWidth(ctx, palette, name, options) + 8;
     let best = -1;
     for (let k = 1; k < raster; k++) {
-      const i = Math.min(n - 1, Math.floor((k * n) / raster)), x = scale.at(pool.first + i);
-      const fits = (thick[name](i) * height) / total >= 14 && x - w / 2 > layout.track.x && x + w / 2 < scale.at(pool.head.last) && taken.every((t) => Math.abs(t - x) > w + 24);
+      const i = Math.min(pool.steps.length - 1, begin + Math.floor((k * n) / raster)), x = scale.at(pool.first + i);
+      const fits = (thick[name](i) * height) / total >= 14 && x - w / 2 > left && x + w / 2 < right - 6 && taken.every((t) => Math.abs(t - x) > w + 24);
       if (fits && (best < 0 || thick[name](i) > thick[name](best))) best = i;
     }
     if (best < 0) continue;
@@ -120,7 +122,7 @@ function drawMarks(ctx, palette, pool, layout, scale) {
   for (const [position, kind] of pool.marks) {
     if (kind === "preempt") continue;
     const x = scale.at(position), at = Math.max(x, edge + 10);
-    if (at - x > 14 || at > layout.track.x + layout.track.width + 4) continue; // too crowded: the keyboard still stops there
+    if (at - x > 14 || at > layout.track.x + layout.track.width - 4) continue; // too crowded: the keyboard still stops there
     mark(ctx, palette, kind, at, row);
     edge = at;
   }
@@ -157,6 +159,7 @@ function tickSteps(first, last) {
 export function drawTimeline(ctx, palette, pool, layout, position) {
   const { x, y, width, height } = layout.track, { head } = pool, base = y + height;
   put(ctx, palette, "Step", EDGE, y - 12, { weight: 600 });
+  put(ctx, palette, { paused: "play", playing: "playing", live: "live" }[head.mode], 66, y + 19, { size: 11, weight: 600 });
   ctx.strokeStyle = palette.line;
   ctx.lineWidth = 1;
   ctx.strokeRect(x + 0.5, y + 0.5, width - 1, height);
@@ -171,6 +174,7 @@ export function drawTimeline(ctx, palette, pool, layout, position) {
   ctx.fillStyle = palette.paper;
   ctx.fillRect(here, y + 1, Math.max(0, scale.at(head.last) - here), height - 1);
   ctx.restore();
+  bandNames(ctx, palette, pool, layout, scale, here);
   drawMarks(ctx, palette, pool, layout, scale);
   const step = pool.steps[Math.min(Math.max(position - pool.first, 0), pool.steps.length - 1)];
   const label = `step ${thousands(step)}`, options = { size: 11, weight: 650 }, half = textWidth(ctx, palette, label, options) / 2 + 9;

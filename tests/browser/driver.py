@@ -1,0 +1,132 @@
+"""A real JupyterLab in a real Chromium: open a notebook, run it, look at what a user would see."""
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync"]
+
+
+def chromium() -> str | None:
+    """The browser to drive: LABKIT_CHROMIUM, or the first one on PATH."""
+    return os.environ.get("LABKIT_CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def wait_for(what: str, condition: Callable[[], object], timeout: float = 60.0) -> object:
+    """The first true value of `condition`; AssertionError naming `what` when there is none in time."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.1)
+    raise AssertionError(f"{what}: not within {timeout:.0f} s")
+
+
+@contextmanager
+def jupyter(folder: Path, environment: dict[str, str] | None = None) -> Iterator[str]:
+    """JupyterLab on `folder`, on a free port with a token; yields the address of its root with a place for a path: URL.format(path)."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = secrets.token_hex(16)
+    settings = folder / ".jupyter-test"
+    settings.mkdir(exist_ok=True)
+    env = {**os.environ, "JUPYTER_CONFIG_DIR": str(settings), "JUPYTERLAB_SETTINGS_DIR": str(settings / "lab"),
+           "JUPYTERLAB_WORKSPACES_DIR": str(settings / "workspaces"), **(environment or {})}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={token}",
+               f"--ServerApp.root_dir={folder}", "--allow-root", "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+               "--ServerApp.port_retries=0", "--LabApp.expose_app_in_browser=True"]
+    with (settings / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+    root = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        if process.poll() is not None:
+            raise AssertionError(f"JupyterLab ended: {(settings / 'log').read_text()[-2000:]}")
+        try:
+            return urllib.request.urlopen(f"{root}/api/status?token={token}", timeout=5).status == 200
+        except OSError:
+            return False
+
+    try:
+        wait_for("JupyterLab", answers)
+        yield f"{root}/lab/tree/{{}}?token={token}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+class Notebook:
+    """One notebook, open in a page."""
+
+    def __init__(self, page, address: str):
+        self.page = page
+        page.goto(address)
+        page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=90_000)
+        wait_for("an idle kernel", lambda: page.evaluate("window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status") == "idle", 90)
+
+    def run_all(self) -> None:
+        """Start running every cell; returns at once."""
+        self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+
+    def prompts(self) -> list[str]:
+        """What stands before each cell: a number, a star, or nothing."""
+        return self.page.evaluate("""() => [...window.jupyterapp.shell.currentWidget.content.widgets].filter(c => c.model.type === 'code')
+            .map(c => c.promptNode?.textContent ?? c.model.sharedModel.execution_count + '')""")
+
+    def errors(self) -> list[str]:
+        """Name and value of every error among the outputs."""
+        return self.page.evaluate("""() => [...window.jupyterapp.shell.currentWidget.content.model.cells].flatMap(c => c.toJSON().outputs ?? [])
+            .filter(o => o.output_type === 'error').map(o => o.ename + ': ' + o.evalue)""")
+
+    def wait_until_done(self, timeout: float = 300.0) -> None:
+        """Wait until the kernel has run what it was asked to; AssertionError with the errors among the outputs."""
+        state = "() => [...window.jupyterapp.shell.currentWidget.content.model.cells].filter(c => c.type === 'code').every(c => c.executionState !== 'running')"
+        wait_for("the end of the notebook", lambda: self.errors() or self.page.evaluate(state), timeout)
+        assert not self.errors(), self.errors()
+
+
+class Map:
+    """The KV map in a page, seen through its accessibility tree."""
+
+    def __init__(self, page):
+        self.page = page
+        self.root = page.locator(".kv-map").first
+        self.root.wait_for(state="visible", timeout=60_000)
+
+    @property
+    def label(self) -> str:
+        return self.root.locator("canvas").get_attribute("aria-label") or ""
+
+    def number(self, pattern: str) -> int:
+        """The first group of `pattern` in the label; -1 if it is not there."""
+        found = re.search(pattern, self.label)
+        return int(found.group(1)) if found else -1
+
+    @property
+    def step(self) -> int:
+        return self.number(r"step (\d+)")
+
+    @property
+    def used(self) -> int:
+        return self.number(r"(\d+) of \d+ blocks in use")
+
+    @property
+    def slider(self):
+        return self.root.get_by_role("slider", name="Step")
+
+    def colours(self) -> int:
+        """How many different colours are on the canvas."""
+        return self.page.evaluate("""() => { const c = document.querySelector('.kv-map canvas');
+            const d = new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer); return new Set(d).size; }""")

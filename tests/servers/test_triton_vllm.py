@@ -38,6 +38,11 @@ def ask(server: Server, requests: list[Request], grpc: bool = False) -> list[Rep
     return asyncio.run(run())
 
 
+def ends(server: Server) -> list[str]:
+    """How requests ended so far, by the run file."""
+    return [reason for event in read(server.run_file).events if isinstance(event, Step) for reason in event.finished.values()]
+
+
 @pytest.mark.parametrize("grpc", [False, True], ids=["http", "grpc"])
 def test_concurrent_streams_are_transformers_greedy_texts(triton, grpc):
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -59,7 +64,7 @@ def test_a_bad_request_gets_vllms_own_words(triton):
 
 def test_the_probe_tells_of_this_engine_too(triton):
     ask(triton, [Request("probe", 8, extra={"ignore_eos": True})])
-    assert eventually(lambda: any(isinstance(event, Step) and event.finished for event in read(triton.run_file).events))
+    assert eventually(lambda: "length" in ends(triton))
     header = read(triton.run_file).header
     assert (header.source, header.badge, header.configuration["block_size"]) == ("vllm", "live", 32)
 
@@ -72,7 +77,7 @@ def test_a_client_that_leaves_ends_its_request(triton):
             return reply
 
     assert asyncio.run(leave()).error.cause == "timeout"
-    assert eventually(lambda: "abort" in [event for event in read(triton.run_file).events if isinstance(event, Step)][-1].finished.values())
+    assert eventually(lambda: "abort" in ends(triton))
 
 
 def test_an_engine_that_is_killed_ends_its_streams_with_an_error(triton):

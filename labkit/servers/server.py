@@ -133,9 +133,7 @@ def serve(name: str, *, model: str | Path = "tiny", port: int | None = None, sha
     given = canonical([*words(settings), *(flags or [])])
     with Progress(name, shown=progress) as shown:
         if wanted.environment:
-            from labkit.environments.install import install
-
-            install(wanted.environment, shown.note)
+            _install(wanted.environment, shown)
         record, connection = _find_or_begin(name, str(model), port, given, share)
         try:
             return _await(Server(record, connection), connection, timeout, shown)
@@ -249,6 +247,15 @@ def _folder(model: str) -> Path | str:
     try:
         return folder(model)
     except ModelError as error:
+        raise ServerError(str(error)) from error
+
+
+def _install(environment: str, shown: Progress) -> None:
+    from labkit.environments.install import InstallError, install
+
+    try:
+        install(environment, shown.note)
+    except InstallError as error:
         raise ServerError(str(error)) from error
 
 

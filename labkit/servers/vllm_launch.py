@@ -8,6 +8,7 @@ imports them once and the others are forked from it, which vLLM supports but, on
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -97,6 +98,22 @@ def keep_the_port_to_ourselves() -> None:
     entry.setup_server = setup_server
 
 
+def note_the_options(file: str) -> None:
+    """Write down the names of vLLM's options, so that the next start can refuse a misspelt one without importing vLLM."""
+    from vllm.entrypoints.launchers import cli_args
+
+    make = cli_args.make_arg_parser
+
+    def make_arg_parser(*arguments: object) -> object:
+        parser = make(*arguments)
+        with contextlib.suppress(OSError), open(f"{file}.new", "w") as out:
+            json.dump(sorted(parser._option_string_actions), out)
+            os.replace(out.name, file)
+        return parser
+
+    cli_args.make_arg_parser = make_arg_parser
+
+
 def architecture_of(words: list[str]) -> str | None:
     """The model class that the folder's config.json names."""
     try:
@@ -118,6 +135,7 @@ def main() -> None:
             keep_the_port_to_ourselves()
     from vllm.entrypoints.launchers.api_server import entry
 
+    note_the_options(os.environ["LABKIT_VLLM_OPTIONS"])
     tell("reading the model's configuration")
     entry.main()
 

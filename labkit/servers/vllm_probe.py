@@ -132,8 +132,7 @@ class Probe:
         self._arrival_times[request.request_id] = arrival.t
 
     def _note_schedule(self, output: Any, begin: float) -> None:
-        step = Step(self._steps, 0.0, 0.0, arrived=self._arrived, scheduled=output.num_scheduled_tokens)
-        self._steps += 1
+        step = Step(0, 0.0, 0.0, arrived=self._arrived, scheduled=output.num_scheduled_tokens)
         self._arrived = {}
         step.finished, self._finished = self._finished, {}
         for name in output.preempted_req_ids or ():
@@ -188,7 +187,8 @@ class Probe:
         for name in step.finished:
             for known in (self._hashed, self._shared, self._arrival_times):
                 known.pop(name, None)
-        self._emit(step, begin)
+        if step.scheduled or step.arrived or step.finished or step.preempted:  # vLLM also steps to tell its workers what has ended
+            self._emit(step, begin)
 
     def _note_end(self, ended: list[Any]) -> None:
         for request in ended:
@@ -196,6 +196,7 @@ class Probe:
 
     def _emit(self, step: Step, begin: float) -> None:
         now = time.perf_counter()
+        step.step, self._steps = self._steps, self._steps + 1
         step.t, step.ms = round(now - self._origin, 6), round(1000 * (now - begin), 3)
         step.running, step.waiting = self.get_request_counts()
         self._recorder.emit(step)
@@ -221,8 +222,8 @@ class Probe:
 
     def _end(self) -> None:
         if self._finished and not self._open:
-            self._emit(Step(self._steps, 0.0, 0.0, finished=self._finished), time.perf_counter())
-        self._recorder.emit(self._snapshot(self._steps, round(self._now(), 6)))
+            self._emit(Step(0, 0.0, 0.0, finished=self._finished), time.perf_counter())
+        self._recorder.emit(self._snapshot(max(0, self._steps - 1), round(self._now(), 6)))
         self._recorder.close()
 
 

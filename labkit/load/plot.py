@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch
 
 from labkit.load import metrics
+from labkit.load.health import CPU_LIMIT
 from labkit.load.table import describe
 from labkit.load.words import counted, measured
 
@@ -208,12 +209,13 @@ def _client(figure: Figure, result: LoadResult) -> None:
     _rule(figure, (900, 900), (64, 456))
     _text(figure, left, 82, ("× client-limited" if health.client_limited else "✓ client healthy"), size=12.5, weight="bold", color=colour,
           family="DejaVu Sans")
-    rows = [("send slip p99", f"{health.send_slip_p99_ms:.2g} ms", health.send_slip_p99_ms / health.slip_limit_ms),
-            ("loop lag p99", f"{health.lag_p99_ms:.2g} ms", None), ("CPU of one core", f"{100 * health.cpu:.0f} %", health.cpu / 0.8)]
-    for row, (name, value, share) in enumerate(rows):
+    rows = [("send slip p99", f"{health.send_slip_p99_ms:.2g} ms", health.send_slip_p99_ms > health.slip_limit_ms),
+            ("loop lag p99", f"{health.lag_p99_ms:.2g} ms", health.lag_p99_ms > health.lag_limit_ms),
+            ("CPU of one core", f"{100 * health.cpu:.0f} %", health.cpu > CPU_LIMIT)]
+    for row, (name, value, over) in enumerate(rows):
         y = 106 + 20 * row
         _text(figure, left, y, name, size=11, color=INK2)
-        _text(figure, right, y, value, size=11, weight="bold", ha="right", color=ALERT if share and share > 1 else INK)
+        _text(figure, right, y, value, size=11, weight="bold", ha="right", color=ALERT if over else INK)
     y = 186
     for name, value, loud in _facts(result):
         _text(figure, left, y, name, size=11, color=INK2)

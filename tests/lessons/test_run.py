@@ -74,7 +74,7 @@ def test_a_notebook_that_a_server_does_not_apply_to_runs_with_its_default_and_on
 def test_what_goes_wrong_is_named_and_the_exit_status_says_so(workshop, capsys, cells, status, words):
     workshop("00_bad", *cells)
     workshop("01_good", "1 + 1")
-    code, said = run(capsys, "00", "01", "--timeout", "4")
+    code, said = run(capsys, "00", "01", "--timeout", "4" if status == "timeout" else "120")
     bad, good = said["notebooks"]
     assert code == 1 and not said["ok"] and bad["status"] == status and words in bad["error"]
     assert good["status"] == "passed" and Path(said["gallery"]).exists()

@@ -157,7 +157,7 @@ def _latency(figure: Figure, result: LoadResult, span: float, place: tuple[float
     if objective := result.objectives.get(metric):
         axes.axhline(objective, color=ALERT, linewidth=px(1.25), linestyle=(0, (4, 3)))
         axes.annotate(f"SLO {objective:g} ms", (0.01, objective), xycoords=("axes fraction", "data"), xytext=(0, 3),
-                      textcoords="offset points", fontsize=px(10.5), color=ALERT, weight="bold",
+                      textcoords="offset points", fontsize=px(10.5), color=ALERT, weight="bold", zorder=1.5,
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.85})
     axes.set_xlim(0, span)
     if last:

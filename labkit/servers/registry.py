@@ -52,8 +52,8 @@ class Record:
         draft.replace(path)
 
     def remove(self) -> None:
-        """Forget the server: record, sockets and work folder. Log and run file stay."""
-        for path in (servers() / f"{self.id}.json", Path(self.socket), Path(self.trace_socket or self.socket)):
+        """Forget the server: record, socket and work folder (with the trace socket in it). Log and run file stay."""
+        for path in (servers() / f"{self.id}.json", Path(self.socket)):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -132,8 +132,8 @@ def serve(name: str, *, model: str | Path = "tiny", port: int | None = None, sha
     sweep()
     given = canonical([*words(settings), *(flags or [])])
     with Progress(name, shown=progress) as shown:
-        if wanted.environment:
-            _install(wanted.environment, shown)
+        for environment in wanted.environments(given):
+            _install(environment, shown)
         record, connection = _find_or_begin(name, str(model), port, given, share)
         try:
             return _await(Server(record, connection), connection, timeout, shown)
@@ -171,7 +171,7 @@ def _find_or_begin(name: str, model: str, port: int | None, given: list[str], sh
         port = preflight.check_port(port) if port is not None else preflight.free_ports()[0]
         title = f"{wanted.name}-{datetime.now():%Y%m%d-%H%M%S}-{identity}"
         order = Order(model=str(folder), flags=given, port=port, log=logs() / f"{title}.log", folder=servers() / identity,
-                      trace_socket=servers() / f"{identity}.trace", run_file=runs() / f"{title}.jsonl")
+                      trace_socket=servers() / identity / "trace", run_file=runs() / f"{title}.jsonl")
         order.folder.mkdir()
         try:
             launch = wanted.plan(order)

@@ -60,7 +60,10 @@ class Driver(Protocol):
 
     name: str  # "vllm"
     badge: str  # "live" or "stand-in"
-    environment: str | None  # which `labkit install` environment it runs in; None: the caller's own
+
+    def environments(self, flags: list[str]) -> list[str]:
+        """Which `labkit install` environments a server with these options needs; none where it runs in the caller's own."""
+        ...
 
     def plan(self, order: Order) -> Launch:
         """The launch for this order. Raises `ServerError` for what can be seen to be wrong before the start."""

@@ -16,7 +16,9 @@ class GlassBox:
 
     name = "glassbox"
     badge = "live"
-    environment = None
+
+    def environments(self, flags: list[str]) -> list[str]:
+        return []
 
     def plan(self, order: Order) -> Launch:
         url = f"http://127.0.0.1:{order.port}"

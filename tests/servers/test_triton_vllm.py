@@ -95,5 +95,5 @@ def test_an_engine_that_is_killed_ends_its_streams_with_an_error(triton):
 
 
 def test_a_wrong_option_of_the_engine_is_told_in_vllms_words():
-    with pytest.raises(ServerError, match="the model vllm could not be loaded: .*unrecognized arguments: --blck-size 32"):
-        serve("triton", engine="vllm", share=False, progress=False, blck_size=32)
+    with pytest.raises(ServerError, match="the model vllm could not be loaded: .*max_model_len"):
+        serve("triton", engine="vllm", share=False, progress=False, max_model_len=10**9)

@@ -12,7 +12,9 @@ class Toy:
 
     name = "toy"
     badge = "stand-in"
-    environment = None
+
+    def environments(self, flags):
+        return []
 
     def plan(self, order: Order) -> Launch:
         url = f"http://127.0.0.1:{order.port}"

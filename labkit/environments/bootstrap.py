@@ -66,7 +66,7 @@ def jupyter() -> list:
     """Arguments for Python: JupyterLab on 127.0.0.1, with the token it draws itself, no question asked at Ctrl-C."""
     page = f"/lab/tree/{FIRST}" if (ROOT / FIRST).exists() else "/lab"
     words = ["-m", "jupyterlab", "-y", "--log-level=WARN", "--ServerApp.ip=127.0.0.1"]
-    words += [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url={page}"]
+    words += [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url={page}", "--LanguageServerManager.autodetect=False"]
     if not browser():
         words.append("--no-browser")
     if os.geteuid() == 0:

@@ -29,7 +29,8 @@ class ServerError(RuntimeError):
 class Order:
     """What a user asked for, with the places that are reserved for this one server."""
 
-    model: str  # as the user wrote it: "tiny", a folder, a hub name
+    model: str  # the model's folder
+    name: str  # what clients will call it: "tiny", the folder's name, a hub name
     flags: list[str]  # the user's options as command line words, in the server's own names: ["--block-size", "32"]
     port: int  # free on 127.0.0.1, the server's main HTTP port
     folder: Path  # exists, empty, private; removed when the server has stopped
@@ -143,3 +144,9 @@ def options(flags: list[str]) -> dict[str, object]:
 def given(flags: list[str], name: str) -> object:
     """The value of `--name` among canonical words, None where it is not there."""
     return options(flags).get(name.replace("-", "_"))
+
+
+def served_name(order: Order) -> str:
+    """The name that clients use: the first of `--served-model-name`, if the user gives any."""
+    names = given(order.flags, "served-model-name") or order.name
+    return names[0] if isinstance(names, list) else str(names)

@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from labkit.servers.driver import Launch, Order, given
+from labkit.servers.driver import Launch, Order, served_name
 
 NEEDED = 700 << 20  # bytes: torch, the shipped model and its cache
 
@@ -22,9 +22,10 @@ class GlassBox:
 
     def plan(self, order: Order) -> Launch:
         url = f"http://127.0.0.1:{order.port}"
-        name = str(given(order.flags, "served-model-name") or Path(order.model).name)
-        argv = [sys.executable, "-m", "labkit.glassbox.server", "--model", order.model, "--port", str(order.port), *order.flags,
-                "--trace-socket", str(order.trace_socket), "--trace-file", str(order.run_file), "--trace-name", f"glass box, {name}"]
+        name = served_name(order)
+        argv = [sys.executable, "-m", "labkit.glassbox.server", "--model", order.model, "--port", str(order.port),
+                "--served-model-name", name, *order.flags, "--trace-socket", str(order.trace_socket),
+                "--trace-file", str(order.run_file), "--trace-name", f"glass box, {name}"]
         root = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         return Launch(argv, f"{url}/health", env={"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}, metrics_url=f"{url}/metrics",

@@ -170,8 +170,8 @@ def _find_or_begin(name: str, model: str, port: int | None, given: list[str], sh
         preflight.check_disk(home())
         port = preflight.check_port(port) if port is not None else preflight.free_ports()[0]
         title = f"{wanted.name}-{datetime.now():%Y%m%d-%H%M%S}-{identity}"
-        order = Order(model=str(folder), flags=given, port=port, log=logs() / f"{title}.log", folder=servers() / identity,
-                      trace_socket=servers() / identity / "trace", run_file=runs() / f"{title}.jsonl")
+        order = Order(model=str(folder), name=_name(model), flags=given, port=port, log=logs() / f"{title}.log",
+                      folder=servers() / identity, trace_socket=servers() / identity / "trace", run_file=runs() / f"{title}.jsonl")
         order.folder.mkdir()
         try:
             launch = wanted.plan(order)
@@ -248,6 +248,12 @@ def _folder(model: str) -> Path | str:
         return folder(model)
     except ModelError as error:
         raise ServerError(str(error)) from error
+
+
+def _name(model: str) -> str:
+    """What clients call a model: a hub name as it is, otherwise the last part of the path."""
+    path = Path(model).expanduser()
+    return path.resolve().name if path.exists() else model
 
 
 def _install(environment: str, shown: Progress) -> None:

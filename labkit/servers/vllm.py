@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from labkit.servers.driver import FLAG, Launch, Order, ServerError, given
+from labkit.servers.driver import FLAG, Launch, Order, ServerError, given, served_name
 
 BLOCK_SIZE = 32  # vLLM's CPU attention takes multiples of 32 and defaults to 128, which shows little paging
 LEAST_KV, MOST_KV = 64 << 20, 1 << 30  # bytes
@@ -52,10 +52,10 @@ class Vllm:
         traced = given(order.flags, "scheduler-cls") is None
         if traced:
             flags += ["--scheduler-cls", "labkit.servers.vllm_probe.probed_scheduler"]
-        name = str(given(order.flags, "served-model-name") or Path(order.model).name)
+        name = served_name(order)
         url = f"http://127.0.0.1:{order.port}"
         argv = [str(home.python), "-P", "-m", "labkit.servers.vllm_launch", "--model", order.model, "--host", "127.0.0.1",
-                "--port", str(order.port), "--served-model-name", name, *flags]
+                "--port", str(order.port), *flags]
         (order.folder / "labkit").symlink_to(Path(__file__).parents[1])  # labkit alone, without its neighbours in site-packages
         environ = {
             "PYTHONPATH": os.pathsep.join(filter(None, [str(order.folder), os.environ.get("PYTHONPATH")])),
@@ -77,14 +77,15 @@ class Vllm:
 
     def filled_in(self, order: Order, on_gpu: bool) -> tuple[list[str], int]:
         """The flags with labkit's defaults added, and the bytes of KV cache if it is known."""
-        flags = _without(order.flags, "served-model-name")  # the plan says it itself
-        if on_gpu:
-            return flags, 0
+        flags = list(order.flags)
 
         def default(name: str, *value: str, unless: tuple[str, ...] = ()) -> None:
             if all(given(order.flags, each) is None for each in (name, *unless)):
                 flags.extend([f"--{name}", *value])
 
+        default("served-model-name", order.name)
+        if on_gpu:
+            return flags, 0
         default("dtype", "float32")
         default("block-size", str(BLOCK_SIZE))
         default("enforce-eager", unless=("compilation-config", "optimization-level", "cc", "O"))
@@ -164,13 +165,3 @@ def kv_bytes(model: Path, flags: list[str]) -> int:
         return MOST_KV
     return max(LEAST_KV, min(FULL_REQUESTS * full, MOST_KV), full)
 
-
-def _without(flags: list[str], name: str) -> list[str]:
-    """The words without one flag and its values."""
-    out, drop = [], False
-    for word in flags:
-        if word.startswith("-") and not word[1:2].isdigit():
-            drop = word == f"--{name}"
-        if not drop:
-            out.append(word)
-    return out

@@ -5,7 +5,6 @@ import os
 import statistics
 import sys
 import threading
-import time
 from collections import defaultdict
 
 import psutil
@@ -23,9 +22,10 @@ def main(argv: list[str]) -> int:
     """Compare the traced KV usage with vLLM's own metric at every scrape, and throughput with and without the probe."""
     parse = parser("probe", main.__doc__)
     parse.add_argument("--requests", type=int, default=96, help="of the load under which usage is compared")
-    parse.add_argument("--pairs", type=int, default=12, help="alternating runs with and without the probe")
+    parse.add_argument("--rounds", type=int, default=2, help="fresh servers for each")
+    parse.add_argument("--pairs", type=int, default=8, help="alternating runs with and without the probe in each round")
     options = parse.parse_args(argv)
-    result = {"truth": truth(options.requests), "cost": cost(options.pairs)}
+    result = {"truth": truth(options.requests), "cost": cost(options.rounds, options.pairs)}
     write("probe", ["probe", *argv], options, result)
     return 0 if result["truth"]["unequal"] == 0 else 1
 
@@ -105,44 +105,39 @@ def check_snapshots(run: Run) -> tuple[int, int]:
     return seen, wrong
 
 
-def cost(pairs: int) -> dict:
-    """Alternating runs on two servers that are alike but for the probe. The ratio of a pair is with / without."""
-    with serve("vllm", share=False) as probed, serve("vllm", share=False, scheduler_cls=STOCK) as stock:
-        servers = {"with": probed, "without": stock}
-        cores = {way: engine_core(server) for way, server in servers.items()}
-        runs: dict[str, list[dict]] = {"with": [], "without": []}
-        for pair in range(-1, pairs):
-            for way in ("with", "without") if pair % 2 else ("without", "with"):
-                one = throughput(servers[way], cores[way], seed=pair + 1)
-                if pair >= 0:  # the first pair warms up
-                    runs[way].append(one)
-            if pair >= 0:
-                last = {way: f"{runs[way][-1]['tokens_per_s']:.0f} tok/s {way}" for way in runs}
-                print(f"pair {pair + 1} of {pairs}: {', '.join(last.values())}", file=sys.stderr, flush=True)
+def cost(rounds: int, pairs: int) -> dict:
+    """Alternating runs on two servers that are alike but for the probe, started anew each round. A pair's ratio is with / without."""
+    runs: dict[str, list[dict]] = {"with": [], "without": []}
+    for _ in range(rounds):
+        with serve("vllm", share=False) as probed, serve("vllm", share=False, scheduler_cls=STOCK) as stock:
+            servers = {"with": probed, "without": stock}
+            for server in servers.values():
+                throughput(server, seed=0)  # warms up
+            for pair in range(pairs):
+                for way in ("with", "without") if pair % 2 else ("without", "with"):
+                    runs[way].append(throughput(servers[way], seed=1 + pair))
+                print(*(f"{done[-1]['tokens_per_s']:.0f} tok/s {way}" for way, done in runs.items()), sep=", ", file=sys.stderr, flush=True)
     ratios = [a["tokens_per_s"] / b["tokens_per_s"] for a, b in zip(runs["with"], runs["without"], strict=True)]
-    return {"ratio": round(statistics.median(ratios), 4), "ratios": [round(ratio, 4) for ratio in ratios],
-            "ratio_of_totals": round(_total(runs["with"]) / _total(runs["without"]), 4),
+    error = round(statistics.stdev(ratios) / len(ratios) ** 0.5, 4) if len(ratios) > 1 else None
+    return {"ratio": round(statistics.median(ratios), 4), "mean_ratio": round(statistics.mean(ratios), 4), "standard_error": error,
+            "ratios": [round(ratio, 4) for ratio in ratios],
             "core_ms_per_step": {way: round(statistics.median(run["core_ms_per_step"] for run in done), 3) for way, done in runs.items()},
             "tokens_per_s": {way: [round(run["tokens_per_s"], 1) for run in done] for way, done in runs.items()}}
 
 
-def throughput(server: Server, core: psutil.Process, seed: int) -> dict:
+def throughput(server: Server, seed: int) -> dict:
     """Tokens per second of one closed loop, and the engine core's own CPU time for each step."""
     from labkit.load.run import load
 
+    core = engine_core(server)
     before, steps = core.cpu_times(), server.metrics()["vllm:iteration_tokens_total_count"]
-    begin = time.monotonic()
     result = load(server, 3 * STREAMS, concurrency=STREAMS, seed=seed, max_tokens=TOKENS, extra={"ignore_eos": True}, progress=False)
-    after, seconds = core.cpu_times(), time.monotonic() - begin
+    after = core.cpu_times()
     steps = server.metrics()["vllm:iteration_tokens_total_count"] - steps
     busy = after.user + after.system - before.user - before.system
-    return {"tokens_per_s": result.throughput, "core_ms_per_step": 1000 * busy / steps, "seconds": seconds}
+    return {"tokens_per_s": result.throughput, "core_ms_per_step": 1000 * busy / steps}
 
 
 def engine_core(server: Server) -> psutil.Process:
     """vLLM's scheduling process: the API server's child that has a child of its own (the worker)."""
     return next(child for child in psutil.Process(server.pid).children() if child.children())
-
-
-def _total(runs: list[dict]) -> float:
-    return len(runs) / sum(1 / each["tokens_per_s"] for each in runs)

@@ -178,7 +178,7 @@ class Probe:
         for group in outputs.values():
             for output in group.outputs:
                 if output.new_token_ids:
-                    step.sampled[output.request_id] = list(output.new_token_ids)
+                    step.sampled[output.request_id] = output.new_token_ids
                 if output.finish_reason is not None:
                     step.finished[output.request_id] = str(output.finish_reason)
         if not self._open:  # a later step that is already scheduled may still use what has ended since

@@ -129,7 +129,10 @@ def serve(name: str, *, model: str | Path = "tiny", port: int | None = None, sha
     phases of the start. Raises `ServerError` naming cause and remedy if it cannot be started within `timeout` seconds.
     """
     wanted = driver(name)
-    sweep()
+    try:
+        sweep()
+    except OSError as error:  # LABKIT_HOME cannot be used
+        raise ServerError(f"{error.strerror} ({error.filename})") from error
     given = canonical([*words(settings), *(flags or [])])
     with Progress(name, shown=progress) as shown:
         for environment in wanted.environments(given):

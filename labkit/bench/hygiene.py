@@ -141,9 +141,9 @@ def _interrupt(name: str, mark: str, ready: float) -> tuple[Family, float]:
             raise RuntimeError("the interrupt hurt the running server")
         known = {record.id for record in records()}
         client.execute(f"lab.serve({name!r}, progress=False, share=False)")
-        new = _wait(lambda: [record.id for record in records() if record.id not in known])
+        new = _wait(lambda: [record for record in records() if record.id not in known and _has_mark(record.guard, mark)])
         time.sleep(ready / 2)
-        starting = family_of(new[0], mark)
+        starting = family_of(new[0].id, mark)
         began = time.monotonic()
         manager.interrupt_kernel()
         _execute(client, "server.stop()")
@@ -185,12 +185,14 @@ def family_of(identity: str, mark: str) -> Family:
 
 def _marked(mark: str) -> list[psutil.Process]:
     """Processes that inherited the kernel's environment."""
-    found = []
-    for process in psutil.process_iter() if mark else ():
-        with contextlib.suppress(psutil.Error, OSError):
-            if mark in Path(f"/proc/{process.pid}/environ").read_text(errors="replace"):
-                found.append(process)
-    return found
+    return [process for process in psutil.process_iter() if _has_mark(process.pid, mark)] if mark else []
+
+
+def _has_mark(pid: int, mark: str) -> bool:
+    try:
+        return mark in Path(f"/proc/{pid}/environ").read_text(errors="replace")
+    except OSError:
+        return False
 
 
 def _listens(port: int) -> bool:

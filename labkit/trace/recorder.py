@@ -67,9 +67,10 @@ class Recorder:
             self._closing.set()
             self._queue.put(None)
             self._thread.join(timeout)
-        if self._listener is not None:
-            self._listener.shutdown(socket.SHUT_RDWR)  # close alone does not wake a thread in accept()
-            self._listener.close()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.shutdown(socket.SHUT_RDWR)  # close alone does not wake a thread in accept()
+            listener.close()
             self._socket_path.unlink(missing_ok=True)
         with self._lock:
             for reader in self._readers:
@@ -125,12 +126,12 @@ class Recorder:
         self._listener.bind(os.fspath(path))
         path.chmod(0o600)
         self._listener.listen(16)
-        threading.Thread(target=self._accept, name="labkit-recorder-accept", daemon=True).start()
+        threading.Thread(target=self._accept, args=(self._listener,), name="labkit-recorder-accept", daemon=True).start()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                reader, _ = self._listener.accept()
+                reader, _ = listener.accept()
             except OSError:  # closed
                 return
             reader.settimeout(SEND_TIMEOUT)

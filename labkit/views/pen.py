@@ -68,7 +68,7 @@ class Pen:
         patch.set(facecolor=fill or "none", edgecolor=edge or "none", linewidth=width * POINT, alpha=alpha)
         if dash:
             patch.set_linestyle((0, tuple(d / width for d in dash)))
-        self.axes.add_patch(patch)
+        self.axes.add_artist(patch)  # not add_patch, which works out data limits that nobody needs
         if clip is not None:
             patch.set_clip_path(clip)
         return patch

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node, which the lab itself does not")
 def test_the_pure_parts_of_the_map_do_what_they_say(tmp_path):
     told = [{"frame": base64.b64encode(frame).decode(), "state": list(state.state), "owner": list(state.owner), "used": list(history.used),
-             "table": next((r.table for r in state.requests.values() if r.table), [])}
+             "table": list(next((r.table for r in state.requests.values() if r.table), []))}
             for frame, state, history in frames(record(5), 4, [3, 77, 20], {40})]
     (tmp_path / "frames.json").write_text(json.dumps(told))
     environment = {**os.environ, "LABKIT_FRAMES": str(tmp_path / "frames.json")}

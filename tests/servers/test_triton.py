@@ -229,9 +229,12 @@ def test_a_client_that_leaves_in_mid_stream_frees_its_blocks(triton):
     assert eventually(lambda: any("abort" in step.finished.values() for step in steps(triton)))
 
 
-def test_metrics_are_tritons_own(triton):
-    metrics = triton.metrics()
-    assert metrics["nv_inference_count_total"] >= 1
+def test_metrics_are_tritons_own_and_count_what_was_asked(triton):
+    before = triton.metrics()
+    post(triton, "models/double/generate", {"x": [1.0]})
+    after = triton.metrics()
+    for name in ("nv_inference_request_success_total", "nv_inference_count_total", "nv_inference_exec_count_total"):
+        assert after[name] == before[name] + 1
 
 
 def test_without_the_batcher_every_request_is_an_execution_and_a_dead_model_ends_streams_and_leaves_nothing(reference):

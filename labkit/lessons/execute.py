@@ -56,7 +56,7 @@ def execute(notebook: Notebook, parameters: dict[str, Any], build: Path, timeout
         with _kernel(build / "jupyter", report):
             papermill.execute_notebook(
                 notebook.path, run.executed, parameters, kernel_name=KERNEL, language="python", cwd=notebook.path.parent, progress_bar=bar,
-                start_timeout=START_TIMEOUT, execution_timeout=timeout, autosave_cell_every=10,
+                start_timeout=START_TIMEOUT, execution_timeout=timeout, autosave_cell_every=10, coalesce_streams=True,
             )
     except papermill.PapermillExecutionError as error:
         run.status, run.error = "failed", f"{error.ename}: {error.evalue}"

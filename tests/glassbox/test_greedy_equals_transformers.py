@@ -147,7 +147,8 @@ def test_tokens_are_equal_where_preemption_prefix_hits_and_chunks_coincide(kind,
     ids=lambda switches: ",".join(switches),
 )
 def test_tokens_are_equal_with_every_feature_switched_off(switches, cases, model_folder):
-    settings = {"block_size": 4, "num_gpu_blocks_override": 40, "max_model_len": 96, "max_num_seqs": 8, "max_num_batched_tokens": 29} | switches
+    settings = {"block_size": 4, "num_gpu_blocks_override": 40, "max_model_len": 96, "max_num_seqs": 8, "max_num_batched_tokens": 29}
+    settings |= switches
     tokens, witness = serve(model_folder("qwen3"), cases("qwen3")[:80], EngineOptions(**settings, check_invariants=True))
     assert tokens == [case.expected for case in cases("qwen3")[:80]]
     if not settings.get("enable_prefix_caching", True):

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from labkit.servers.driver import FLAG, ServerError
@@ -30,8 +30,8 @@ class TritonOptions:
 
 
 def parse(flags: list[str], server_flags: set[str]) -> TritonOptions:
-    """Options from command line words. `server_flags` are the names tritonserver knows; what neither it nor labkit knows is the
-    engine's. Raises `ServerError` for a value that cannot be."""
+    """Options from command line words. `server_flags` are the names that tritonserver knows; what neither it nor labkit knows is the
+    engine's. Raises `ServerError` for a value that cannot be, and for a name that the glass box does not know either."""
     known, rest = _parser().parse_known_args(flags)
     options = TritonOptions(**vars(known))
     _check(options)
@@ -44,13 +44,9 @@ def parse(flags: list[str], server_flags: set[str]) -> TritonOptions:
             options.server_flags.append(f"--{positive}={value}")
         else:
             options.engine_flags += [f"--{name}", *values]
+            if options.engine == "glassbox":
+                _check_name(name, server_flags)
     return options
-
-
-def closest(name: str, names: set[str]) -> str:
-    """ "; did you mean --x?" for a misspelt option, or nothing."""
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean --{near[0]}?" if near else ""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -82,6 +78,18 @@ def _check(options: TritonOptions) -> None:
         raise ServerError("--container goes with --engine vllm: the glass box needs none")
     if not options.dynamic_batching and (options.preferred_batch_size or options.max_queue_delay_microseconds):
         raise ServerError("--no-dynamic-batching leaves no batcher that --preferred-batch-size or --max-queue-delay-microseconds could set")
+
+
+def _check_name(name: str, server_flags: set[str]) -> None:
+    from labkit.glassbox import EngineOptions
+
+    engine = {_flag(each.name) for each in fields(EngineOptions)}
+    if f"--{name.removeprefix('no-')}" in engine:
+        return
+    every = engine | {_flag(each.name) for each in fields(TritonOptions)} | {f"--{flag}" for flag in server_flags}
+    near = difflib.get_close_matches(f"--{name}", every, n=1)
+    raise ServerError(f"neither labkit's Triton, nor tritonserver, nor the glass box has an option --{name}. "
+                      + (f"Did you mean {near[0]}?" if near else "`labkit serve glassbox --help` lists the engine's"))
 
 
 def _groups(words: list[str]) -> list[tuple[str, list[str]]]:

@@ -72,7 +72,7 @@ def engine_options(flags: list[str], model: Path) -> EngineOptions:
     from labkit.glassbox import server
 
     def refuse(message: str) -> None:
-        raise ServerError(f"triton: {message}. Options that Triton does not know are the glass box's: `labkit serve glassbox --help`")
+        raise ServerError(f"triton: {message}. This is an option of the glass box: `labkit serve glassbox --help`")
 
     parser = server.parser()
     parser.error = refuse

@@ -144,8 +144,9 @@ def test_chat_renders_the_models_template_as_transformers_does(server, engine):
 
 def test_sampling_parameters_reach_the_engine(server, engine):
     body = {"top_k": 7, "repetition_penalty": 1.3, "ignore_eos": True, "min_tokens": 4}
-    reply = server.client.completions.create(model="tiny", prompt=[5, 6, 7], max_tokens=12, temperature=0.8, top_p=0.9, seed=4, extra_body=body)
-    params = SamplingParams(max_tokens=12, temperature=0.8, top_p=0.9, seed=4, **body)
+    standard = {"max_tokens": 12, "temperature": 0.8, "top_p": 0.9, "seed": 4}
+    reply = server.client.completions.create(model="tiny", prompt=[5, 6, 7], **standard, extra_body=body)
+    params = SamplingParams(**standard, **body)
     assert reply.choices[0].text == engine.generate([[5, 6, 7]], params)[0].text
     several = server.client.completions.create(model="tiny", prompt=[5, 6, 7], max_tokens=12, n=3, seed=4, extra_body={"ignore_eos": True})
     assert len({choice.text for choice in several.choices}) > 1
@@ -349,7 +350,7 @@ def test_an_engine_that_dies_in_mid_stream_ends_the_stream_with_an_error_and_the
         (["--max-model-len", "9999"], 2, "is more than the model's context of 2048 tokens"),
         (["--blocksize", "4"], 2, "unrecognized arguments: --blocksize 4"),
         (["--num-gpu-blocks-override", "9999999999"], 1, "the KV pool does not fit"),
-        (["--trace-file", "/proc/none/run.jsonl", "--device", "abacus"], 1, "--device 'abacus'"),
+        (["--device", "abacus"], 1, "--device 'abacus'"),
     ],
     ids=lambda value: str(value)[:40],
 )

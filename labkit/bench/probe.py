@@ -14,7 +14,7 @@ from labkit.servers import Server, serve
 from labkit.trace import PoolState, Run, Snapshot, Step, read
 
 STOCK = "vllm.v1.core.sched.scheduler.Scheduler"  # what vLLM takes on a CPU when nothing is said
-STREAMS, TOKENS = 32, 64  # of one throughput run's closed loop
+STREAMS, TOKENS = 32, 64  # of one throughput run: short, so that the two of a pair meet the same machine
 SCRAPE_EVERY = 0.02  # seconds
 
 
@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     parse = parser("probe", main.__doc__)
     parse.add_argument("--requests", type=int, default=96, help="of the load under which usage is compared")
     parse.add_argument("--rounds", type=int, default=2, help="fresh servers for each")
-    parse.add_argument("--pairs", type=int, default=8, help="alternating runs with and without the probe in each round")
+    parse.add_argument("--pairs", type=int, default=30, help="alternating runs with and without the probe in each round")
     options = parse.parse_args(argv)
     result = {"truth": truth(options.requests), "cost": cost(options.rounds, options.pairs)}
     write("probe", ["probe", *argv], options, result)
@@ -42,10 +42,10 @@ def truth(requests: int) -> dict:
             load(server, requests=requests, concurrency=24, seed=1, prompts=prompts, extra={"ignore_eos": True}, progress=False)
     del os.environ["LABKIT_TRACE_SNAPSHOTS"]
     run = read(server.run_file)
-    unequal = compare(run, scraper.samples)
+    same, unequal = compare(run, scraper.samples)
     snapshots, wrong = check_snapshots(run)
     state = run.state_at(run.steps)
-    return {"scrapes": len(scraper.samples), "unequal": len(unequal), "first_unequal": unequal[:3],
+    return {"scrapes": len(scraper.samples), "equal_in_the_same_iteration": same, "unequal": len(unequal), "first_unequal": unequal[:3],
             "distinct_usages": len({usage for _, usage in scraper.samples}), "snapshots": snapshots, "snapshots_unequal": wrong,
             "steps": run.steps, "preempted": state.preempted, "hit_tokens": state.hit_tokens}
 
@@ -76,11 +76,12 @@ class Scraper:
         self._thread.join()
 
 
-def compare(run: Run, samples: list[tuple[int, float]]) -> list[tuple[int, float, list[float]]]:
-    """The samples that differ from the state folded from the trace after the same iteration, with what was expected.
+def compare(run: Run, samples: list[tuple[int, float]]) -> tuple[int, list[tuple[int, float, list[float]]]]:
+    """How many samples equal the state folded from the trace after the same iteration, and those that equal no neighbour's either.
 
-    vLLM counts an iteration when a step gives tokens back, in the same breath as it sets its usage; a step that gives none
-    back (a chunk of a prefill) sets the usage alone. So the nth count belongs to the nth step with tokens and those after it.
+    vLLM counts an iteration when a step gives tokens back, in the same breath as it sets its usage; a step that gives none back
+    (a chunk of a prefill) sets the usage alone. So the nth count belongs to the nth step with tokens and those after it. It
+    answers /metrics on a thread, though, and reads the usage a little before the count: rarely, the two lie one iteration apart.
     """
     expected: dict[int, list[float]] = defaultdict(list, {0: [0.0]})
     state, count = PoolState(run.header), 0
@@ -89,7 +90,12 @@ def compare(run: Run, samples: list[tuple[int, float]]) -> list[tuple[int, float
         if isinstance(event, Step):
             count += bool(event.sampled)
             expected[count].append(state.usage)
-    return [(count, usage, expected[count]) for count, usage in samples if not any(abs(usage - each) < 1e-9 for each in expected[count])]
+
+    def among(usage: float, *counts: int) -> bool:
+        return any(abs(usage - each) < 1e-9 for near in counts for each in expected[near])
+
+    same = sum(among(usage, count) for count, usage in samples)
+    return same, [(count, usage, expected[count]) for count, usage in samples if not among(usage, count - 1, count, count + 1)]
 
 
 def check_snapshots(run: Run) -> tuple[int, int]:
@@ -131,7 +137,7 @@ def throughput(server: Server, seed: int) -> dict:
 
     core = engine_core(server)
     before, steps = core.cpu_times(), server.metrics()["vllm:iteration_tokens_total_count"]
-    result = load(server, 3 * STREAMS, concurrency=STREAMS, seed=seed, max_tokens=TOKENS, extra={"ignore_eos": True}, progress=False)
+    result = load(server, STREAMS, concurrency=STREAMS, seed=seed, max_tokens=TOKENS, extra={"ignore_eos": True}, progress=False)
     after = core.cpu_times()
     steps = server.metrics()["vllm:iteration_tokens_total_count"] - steps
     busy = after.user + after.system - before.user - before.system

@@ -114,7 +114,9 @@ def test_under_pressure_every_scrape_equals_the_trace_and_every_snapshot_the_fol
         run = read(server.run_file)
         assert eventually(lambda: follower.state.step == run.steps)
     assert len(scraper.samples) > 10
-    assert compare(run, scraper.samples) == []
+    same, unequal = compare(run, scraper.samples)
+    assert unequal == []
+    assert same > 0.9 * len(scraper.samples)
     assert len({usage for _, usage in scraper.samples}) > 5
     snapshots, wrong = check_snapshots(run)
     assert snapshots > 5

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -39,6 +40,7 @@ class Engine:
         self.step_number = 0
         self.num_step_tokens = 0  # computed in the latest step
         self._names = itertools.count()
+        self._seeds = random.Random(self.options.seed)
 
     @classmethod
     def from_folder(cls, path: str | Path, options: EngineOptions | None = None, recorder: RecorderLike | None = None) -> Engine:
@@ -65,6 +67,8 @@ class Engine:
         request = Request(request_id, list(prompt_token_ids), params, arrival=perf_counter())
         if self.tokenizer is not None and params.detokenize:
             request.detokenizer = Detokenizer(self._decoder(params), request.token_ids, params)
+        if params.seed is None and request.generator:  # the same requests in the same order draw the same tokens in every run
+            request.generator.seed(self._seeds.getrandbits(64))
         self.scheduler.add(request)
         self.tracer.arrive(request)
         return request_id

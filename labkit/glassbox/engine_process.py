@@ -14,7 +14,6 @@ import sys
 import threading
 from collections import deque
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from labkit.glassbox.messages import Setup, Stats
@@ -43,6 +42,7 @@ def main() -> int:
     finally:
         if recorder is not None:
             recorder.close()
+            report_failure(recorder)
     return 0
 
 
@@ -54,8 +54,8 @@ def start(setup: Setup) -> tuple[Any, Any]:
     if "OMP_NUM_THREADS" not in os.environ:
         # One core stays free for HTTP and clients: a compute thread that waits for a core holds up all the others at every barrier.
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
+    from labkit.glassbox.build import choose_device
     from labkit.glassbox.engine import Engine
-    from labkit.glassbox.model_config import ModelConfig
     from labkit.glassbox.sampling_params import SamplingParams
     from labkit.glassbox.tracing import make_header
 
@@ -63,12 +63,17 @@ def start(setup: Setup) -> tuple[Any, Any]:
     if setup.trace_socket or setup.trace_file:
         from labkit.trace.recorder import Recorder
 
-        setup.options.resolve(ModelConfig.from_folder(Path(setup.model)).max_position_embeddings)
-        header = make_header(setup.options, setup.model, setup.options.device, setup.trace_name)
+        header = make_header(setup.options, setup.model, str(choose_device(setup.options.device)), setup.trace_name)
         recorder = Recorder(header, setup.trace_file, setup.trace_socket)
     engine = Engine.from_folder(setup.model, setup.options, recorder)
     warm_up(engine, SamplingParams(max_tokens=2, temperature=0.0, detokenize=False))
     return engine, recorder
+
+
+def report_failure(recorder: Any) -> None:
+    """A run file that could not be written whole is said so in the log."""
+    if recorder.failure:
+        logging.getLogger("labkit.glassbox").error("trace: %s; free some space or choose another --trace-file", recorder.failure)
 
 
 def warm_up(engine: Any, params: Any) -> None:
@@ -95,13 +100,14 @@ class EngineLoop:
                 self.arrived.wait()
             self.arrived.clear()
             outputs = self._take()
+            busy = self.engine.has_unfinished()
             try:
-                outputs += self.engine.step() if self.engine.has_unfinished() else []
+                outputs += self.engine.step() if busy else []
             except Exception as error:
                 logging.getLogger("labkit.glassbox").exception("the engine failed")
                 self.connection.send(("dead", f"{type(error).__name__}: {error}"))
                 return
-            self.connection.send(("outputs", outputs, self._stats()))
+            self.connection.send(("outputs", outputs, self._stats(self.engine.num_step_tokens if busy else 0)))
 
     def _read(self) -> None:
         try:
@@ -122,7 +128,7 @@ class EngineLoop:
                 outputs.append(output)
         return outputs
 
-    def _stats(self) -> Stats:
+    def _stats(self, iteration_tokens: int) -> Stats:
         scheduler = self.engine.scheduler
         kv = scheduler.kv
         return Stats(
@@ -132,7 +138,7 @@ class EngineLoop:
             preemptions=scheduler.num_preemptions,
             prefix_queries=kv.queries,
             prefix_hits=kv.hits,
-            iteration_tokens=self.engine.num_step_tokens,
+            iteration_tokens=iteration_tokens,
         )
 
 

@@ -12,7 +12,7 @@ class Setup:
     """Everything the engine process needs to know to start."""
 
     model: str  # folder
-    options: EngineOptions
+    options: EngineOptions  # resolved
     trace_socket: Path | None = None
     trace_file: Path | None = None
     trace_name: str = ""

@@ -22,7 +22,7 @@ class EngineOptions:
     enable_prefix_caching: bool = True
     enable_chunked_prefill: bool = True
     dtype: str = "auto"  # auto: float32 on a CPU, the checkpoint's own on a GPU
-    seed: int = 0  # of dummy weights
+    seed: int = 0  # of dummy weights and of requests that bring none
     device: str = "auto"  # auto: cuda where torch finds it, otherwise cpu
     load_format: str = "auto"  # "dummy": random weights of the configured shape
     check_invariants: bool = False

@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     add("--enable-prefix-caching", action=switch)
     add("--enable-chunked-prefill", action=switch)
     add("--dtype", choices=DTYPES, help="auto: float32 on a CPU")
-    add("--seed", type=int, help="of dummy weights")
+    add("--seed", type=int, help="of dummy weights and of requests that bring none")
     add("--device", help="auto, cpu or cuda")
     add("--load-format", help="auto, safetensors, or dummy for random weights of the configured shape")
     add("--check-invariants", action=switch, help="check the laws of the KV cache after every step")

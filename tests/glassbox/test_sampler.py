@@ -112,6 +112,8 @@ def test_different_seeds_and_no_seed_give_different_tokens(model_folder):
     params = [SamplingParams(max_tokens=20, seed=seed, ignore_eos=True) for seed in (1, 2, None, None)]
     outputs = [tuple(output.token_ids) for output in engine.generate(prompts, params)]
     assert len(set(outputs)) == 4
+    again = [tuple(output.token_ids) for output in engine_of(model_folder).generate(prompts, params)]
+    assert again == outputs, "a run repeats: requests without a seed get theirs from the engine's"
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_many_streams_at_once_each_get_their_own_tokens(server, engine):
     assert [got[index] for index in range(len(prompts))] == expected
 
 
-def test_models_are_listed_and_both_names_of_one_are_served(server):
+def test_the_model_is_listed_with_its_context(server):
     [model] = server.client.models.list().data
     assert (model.id, model.max_model_len) == ("tiny", 512)
 
@@ -260,19 +260,23 @@ def test_metrics_parse_and_count_what_was_served(server):
 
 def test_overload_is_refused_with_429_and_retry_after_and_those_in_flight_go_on(tmp_path):
     with serving(tmp_path / "log", "--max-num-seqs", "1", "--max-num-queued-reqs", "1") as server:
-        body = {"ignore_eos": True}
+        body = {"ignore_eos": True, "return_token_ids": True}
         arguments = dict(model="tiny", prompt=[5, 6], max_tokens=400, temperature=0, stream=True, extra_body=body)
         running = server.client.completions.create(**arguments)
         first = next(iter(running))
         counts: list[int] = []
-        queued = threading.Thread(target=lambda: counts.append(len(list(server.client.completions.create(**arguments)))))
+
+        def count(stream) -> int:
+            return sum(len(chunk.choices[0].token_ids) for chunk in stream)
+
+        queued = threading.Thread(target=lambda: counts.append(count(server.client.completions.create(**arguments))))
         queued.start()
         wait_until(lambda: server.metrics()["glassbox:num_requests_waiting"] == 1, "one request waits")
         with pytest.raises(openai.RateLimitError) as caught:
             server.client.completions.create(model="tiny", prompt="x")
         assert caught.value.response.headers["Retry-After"] == "1"
         assert "1 requests are waiting and --max-num-queued-reqs is 1" in str(caught.value)
-        assert first.choices and len(list(running)) == 399
+        assert count([first]) + count(running) == 400
         queued.join(DEADLINE)
         assert counts == [400]
         assert server.metrics()["glassbox:admission_rejections_total"] == 1
@@ -302,6 +306,14 @@ def test_the_run_is_traced_to_a_file_and_a_socket(tmp_path):
     for event in run.events:
         state.apply(event)
     assert (state.finished, state.sampled_tokens, state.hit_tokens, state.usage) == (2, 12, 8, 0)
+
+
+def test_a_run_file_that_cannot_be_written_is_named_in_the_log_and_the_server_goes_on(tmp_path):
+    with serving(tmp_path / "log", "--trace-file", "/proc/none/run.jsonl") as server:
+        server.client.completions.create(model="tiny", prompt="x", max_tokens=2)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(DEADLINE) == 0
+        assert "trace: run file /proc/none/run.jsonl is incomplete" in server.log.read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])

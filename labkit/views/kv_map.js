@@ -1,11 +1,12 @@
 // The KV map in the browser: takes frames from the kernel, draws when something has changed, sends back what a user asks for.
+import { PIXELS } from "./canvas/cells.js";
 import { blockAt, ROW } from "./canvas/layout.js";
 import { makeControls } from "./canvas/controls.js";
 import { decode, emptyPool, fold, NO_SLOT } from "./canvas/frame.js";
-import { draw, layoutFor, stripBlockAt, updateGrid } from "./canvas/draw.js";
+import { draw, layoutFor, redrawBlocks, stripBlockAt, updateGrid } from "./canvas/draw.js";
 import { visibleRows } from "./canvas/side.js";
 import { tableHtml } from "./canvas/table.js";
-import { letterOf } from "./canvas/text.js";
+import { forgetFont, forgetWidths, letterOf } from "./canvas/text.js";
 import { readTheme } from "./canvas/theme.js";
 import { drawMarkLegend, trackScale } from "./canvas/timeline.js";
 
@@ -62,7 +63,7 @@ function render({ model, el }) {
     else changed = null;
     if (view.wanted === pool.head.position || pool.head.mode !== "paused") view.wanted = null;
     const now = performance.now();
-    if (!still.matches && pool.scene.blocks <= 8192) {
+    if (!still.matches && view.layout?.grid.size >= PIXELS) {
       for (const id of change.born) view.born.set(id, now);
       for (const id of change.lost) view.lost.set(id, now);
     }
@@ -84,6 +85,7 @@ function render({ model, el }) {
     view.layout = layout;
     if (same) return;
     view.ratio = ratio;
+    forgetFont(ctx);
     Object.assign(ui.canvas, { width: Math.round(width * ratio), height: Math.round(layout.height * ratio) });
     ui.canvas.style.height = `${layout.height}px`;
     ui.place(layout, drawMarkLegend(ctx, view.palette, layout));
@@ -99,10 +101,11 @@ function render({ model, el }) {
 
   function paint(now) {
     frameHandle = 0;
-    if (!alive || !dirty || !pool.head) return;
+    const moving = view.born.size + view.lost.size > 0;
+    if (!alive || !pool.head || !(dirty || moving)) return;
+    const begun = performance.now(), whole = dirty;
     dirty = false;
-    const begun = performance.now();
-    resize();
+    if (whole) resize();
     fading(now);
     if (regrid || !changed || changed.size) {
       const opacity = view.born.size ? (id) => (view.born.has(id) ? Math.max(0.15, Math.min(1, (now - view.born.get(id)) / FADE)) : 1) : null;
@@ -112,12 +115,14 @@ function render({ model, el }) {
     changed = new Set();
     ctx.setTransform(view.ratio, 0, 0, view.ratio, 0, 0);
     const flashes = [...view.lost].map(([id, since]) => ({ id, share: 1 - (now - since) / FLASH }));
-    draw(ctx, { pool, layout: view.layout, grid: gridCanvas, focus: focus(), keyboard: view.keyboard, position: position(), flashes }, view.palette);
-    ui.show(pool, position());
-    speak(now);
+    (whole ? draw : redrawBlocks)(ctx, { pool, layout: view.layout, grid: gridCanvas, focus: focus(), keyboard: view.keyboard, position: position(), flashes }, view.palette);
+    if (whole) {
+      ui.show(pool, position());
+      speak(now);
+    }
     root.kvStatistics.draws += 1;
     root.kvStatistics.drawMs += performance.now() - begun;
-    if (view.born.size || view.lost.size) invalidate();
+    if (moving && !frameHandle) frameHandle = requestAnimationFrame(paint);
   }
 
   function speak(now, text = pool.scene.alt) {
@@ -255,7 +260,10 @@ function render({ model, el }) {
   sizes.observe(el);
   const scheme = matchMedia("(prefers-color-scheme: dark)");
   scheme.addEventListener("change", retheme);
-  document.fonts?.ready.then(retheme);
+  document.fonts?.ready.then(() => {
+    forgetWidths();
+    retheme();
+  });
   ui.paint(view.palette);
   model.on("change:frame", receive);
   receive();

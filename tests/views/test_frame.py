@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labkit.bench.traces import record
 from labkit.trace import PoolState, Run
 from labkit.trace.state import SHARED, TAIL, USED
 from labkit.views.cursor import Cursor
@@ -14,7 +15,6 @@ from labkit.views.frame import Packer
 from labkit.views.history import History
 from labkit.views.scene import compose
 from labkit.views.tokens import Vocabulary
-from tests.views.runs import record
 
 
 class Reader:

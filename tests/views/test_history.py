@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labkit.bench.traces import record
 from labkit.trace import PoolState, Run, Step
 from labkit.views.cursor import Cursor
 from labkit.views.history import History
-from tests.views.runs import record
 
 
 def loaded(run: Run, **options) -> History:

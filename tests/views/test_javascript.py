@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from labkit.bench.traces import record
 from labkit.views.kv_map import KVMap
-from tests.views.runs import record
 from tests.views.test_frame import frames
 
 HERE = Path(__file__).parent

@@ -5,9 +5,9 @@ import io
 import pytest
 from PIL import Image
 
+from labkit.bench.traces import record
 from labkit.views import watch
 from labkit.views.scene import thousands
-from tests.views.runs import record
 
 LEGEND = (("used", "used"), ("tail", "tail, part filled"), ("shared", "shared"), ("cached", "cached, evictable"), ("free", "free"))
 

@@ -10,9 +10,9 @@ import pytest
 from nbclient import NotebookClient
 
 import labkit
+from labkit.bench.traces import record
 from labkit.trace import PoolState, Recorder, Run, Snapshot, TraceError
 from labkit.views import KVMap, interactive, watch
-from tests.views.runs import record
 
 ROOT = Path(labkit.__file__).parents[1]
 

@@ -1,7 +1,7 @@
 // Cells of the block grid: what state and owner look like, at every size.
 import { CACHED, FREE, NO_SLOT, NULL, SHARED, TAIL } from "./frame.js";
 import { cellAt } from "./layout.js";
-import { letterOf, setFont } from "./text.js";
+import { forgetFont, letterOf, setFont } from "./text.js";
 import { channels, mix } from "./theme.js";
 
 const NOBODY = 0xffffffff;
@@ -148,6 +148,7 @@ function drawTail(ctx, palette, cell, owner, x, y, s, r, lettered) {
   ctx.clip();
   glyph(ctx, palette, cell.letter, x, y, s, owner.on, 700);
   ctx.restore();
+  forgetFont(ctx);
 }
 
 /** Cells `ids` (null: all) on the grid's own canvas, whose origin is the grid's corner less one gutter. */
@@ -195,16 +196,15 @@ function runLetters(ctx, palette, pool, grid, ids) {
   }
 }
 
-/** All blocks as pixels: `dots` device pixels a side. Returns ImageData. */
-export function pixelGrid(palette, pool, grid, dots) {
-  const { cols, rows } = grid, wide = cols * dots;
-  const image = new ImageData(wide, rows * dots), data = new Uint32Array(image.data.buffer);
+/** Blocks `ids` (null: all) as pixels, `dots` a side, in an ImageData of the whole grid. */
+export function pixelGrid(palette, pool, grid, dots, image, ids) {
+  const { cols } = grid, wide = cols * dots, data = new Uint32Array(image.data.buffer);
   const word = (colour) => { const [r, g, b] = channels(colour); return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0; };
   const paper = word(palette.paper), ink = word(palette.ink), panel = word(palette.line), edge = word(palette.edge);
   const free = word(mix(palette.line, palette.paper, 0.55));
   const period = dots < 4 ? 4 : 6; // of the hatch, across cells
   const soft = palette.owners.map((o) => word(o.soft)), full = palette.owners.map((o) => word(o.fill));
-  for (let id = 0; id < pool.state.length; id++) {
+  const each = (id) => {
     const state = pool.state[id], x0 = (id % cols) * dots, y0 = Math.floor(id / cols) * dots;
     const slot = pool.slot[id] % 6, solid = pool.selectedSet.has(id) ? full[slot] : soft[slot];
     const empty = state === TAIL ? dots - Math.ceil((dots * pool.filled[id]) / pool.scene.block_size) : 0;
@@ -219,6 +219,7 @@ export function pixelGrid(palette, pool, grid, dots) {
         data[(y0 + y) * wide + x0 + x] = value;
       }
     }
-  }
-  return image;
+  };
+  if (ids) ids.forEach(each);
+  else for (let id = 0; id < pool.state.length; id++) each(id);
 }

@@ -1,13 +1,12 @@
 // The whole picture: draw(ctx, view, palette) puts one moment on a canvas and keeps nothing.
 import { box, paintGrid, pixelGrid, PIXELS } from "./cells.js";
 import { drawFooter, drawHeader, drawLegend, footerLines, headerLines, legendLines } from "./header.js";
-import { cellAt, makeLayout } from "./layout.js";
+import { BOX, cellAt, makeLayout } from "./layout.js";
 import { drawLedger } from "./ledger.js";
 import { drawCard, drawRequests } from "./side.js";
 import { drawLinks, drawStrip, slotsOf } from "./strip.js";
-import { put, textWidth } from "./text.js";
+import { forgetFont, put, textWidth } from "./text.js";
 import { drawMarkLegend, drawTimeline } from "./timeline.js";
-import { BOX } from "./layout.js";
 
 /** The layout of a pool at a width. */
 export function layoutFor(ctx, palette, scene, width) {
@@ -24,8 +23,11 @@ export function updateGrid(canvas, palette, pool, layout, ratio, ids, opacity = 
   const fresh = canvas.width !== width || canvas.height !== height;
   if (fresh) Object.assign(canvas, { width, height });
   const ctx = canvas.getContext("2d");
+  if (fresh) forgetFont(ctx);
   if (pixels) {
-    ctx.putImageData(pixelGrid(palette, pool, grid, dots), 0, 0);
+    if (fresh || !canvas.kvPixels) canvas.kvPixels = new ImageData(width, height);
+    pixelGrid(palette, pool, grid, dots, canvas.kvPixels, fresh ? null : ids);
+    ctx.putImageData(canvas.kvPixels, 0, 0);
     return;
   }
   ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -41,7 +43,6 @@ function ring(ctx, palette, grid, id, gap, width = 2) {
   ctx.stroke();
 }
 
-/** The cells of the selected request stand out of a grid of pixels by a link each; of others by their fill. */
 function rowNumbers(ctx, palette, grid, n) {
   const every = Math.max(1, Math.ceil(15 / grid.pitch));
   for (let row = 0; row < grid.rows; row += every) put(ctx, palette, String(row * grid.cols), grid.x - 9, grid.y + row * grid.pitch + Math.min(grid.size, 15) / 2 + 4, { size: 10.5, fill: palette.muted, align: "right" });
@@ -64,11 +65,32 @@ function note(ctx, palette, layout, text, colour) {
  * flashes: [{id, share}] of preempted blocks, share 1..0}.
  */
 export function draw(ctx, view, palette) {
-  const { pool, layout, focus } = view, { scene, head } = pool, { grid } = layout;
+  const { pool, layout, focus } = view, { scene, head } = pool;
   ctx.fillStyle = palette.paper;
   ctx.fillRect(0, 0, layout.width, layout.height);
   drawHeader(ctx, palette, scene, layout);
   drawLegend(ctx, palette, pool, layout);
+  drawBlocks(ctx, view, palette);
+  drawStrip(ctx, palette, pool, layout, focus);
+  drawRequests(ctx, palette, pool, layout);
+  drawCard(ctx, palette, pool, layout, focus);
+  drawLedger(ctx, palette, pool, layout);
+  drawTimeline(ctx, palette, pool, layout, view.position);
+  drawMarkLegend(ctx, palette, layout);
+  drawFooter(ctx, palette, scene, layout);
+  if (head.status === "lost") note(ctx, palette, layout, "connection to the engine lost: run lab.watch(server) again; what came before can still be read", palette.alert);
+}
+
+/** The same for the part that fades and flashes between two frames: the grid and the links below it. */
+export function redrawBlocks(ctx, view, palette) {
+  const { grid, strip } = view.layout;
+  ctx.fillStyle = palette.paper;
+  ctx.fillRect(0, grid.y - 6, grid.x + grid.width + 6, strip.y - grid.y + 5);
+  drawBlocks(ctx, view, palette);
+}
+
+function drawBlocks(ctx, view, palette) {
+  const { pool, layout, focus } = view, { scene, head } = pool, { grid } = layout;
   drawLinks(ctx, palette, pool, layout, focus);
   rowNumbers(ctx, palette, grid, scene.blocks);
   if (grid.size < PIXELS) {
@@ -84,15 +106,7 @@ export function draw(ctx, view, palette) {
     ctx.globalAlpha = 1;
   }
   if (focus >= 0) ring(ctx, palette, grid, focus, view.keyboard ? 2 : 0.5);
-  drawStrip(ctx, palette, pool, layout, focus);
-  drawRequests(ctx, palette, pool, layout);
-  drawCard(ctx, palette, pool, layout, focus);
-  drawLedger(ctx, palette, pool, layout);
-  drawTimeline(ctx, palette, pool, layout, view.position);
-  drawMarkLegend(ctx, palette, layout);
-  drawFooter(ctx, palette, scene, layout);
   if (head.status === "empty") note(ctx, palette, layout, "nothing yet: send a request", palette.ink2);
-  if (head.status === "lost") note(ctx, palette, layout, "connection to the engine lost: run lab.watch(server) again; what came before can still be read", palette.alert);
 }
 
 /** The block of the strip under a point, -1 for none. */

@@ -1,43 +1,65 @@
 // Text on a canvas: measured before it is placed, digits all of one width so that numbers do not dance.
 
-const DIGITS = new Map(); // font -> width of a digit, 0 where the font's digits are of one width anyway
+const WIDTHS = new Map(); // font -> Map(piece of text -> width); measuring is what text costs most
+const MOST_WIDTHS = 4000;
 
+/** Sets the font of a context, which is slow, only when it changes. After ctx.restore() call `forgetFont`. */
 export function setFont(ctx, palette, size, weight, mono) {
   const font = `${weight} ${size}px ${mono ? palette.mono : palette.font}`;
-  if (ctx.font !== font) ctx.font = font;
+  if (ctx.kvFont !== font) {
+    ctx.font = font;
+    ctx.kvFont = font;
+  }
   return font;
 }
 
-function digitWidth(ctx, font) {
-  if (!DIGITS.has(font)) {
-    const widths = [..."0123456789"].map((d) => ctx.measureText(d).width);
-    const widest = Math.max(...widths);
-    DIGITS.set(font, widest - Math.min(...widths) < 0.05 ? 0 : widest);
+export const forgetFont = (ctx) => { ctx.kvFont = ""; };
+
+/** Widths are remembered: forget them when a font has been loaded. */
+export const forgetWidths = () => WIDTHS.clear();
+
+function widthsOf(ctx, font) {
+  let widths = WIDTHS.get(font);
+  if (!widths || widths.size > MOST_WIDTHS) WIDTHS.set(font, (widths = new Map()));
+  return widths;
+}
+
+function measure(ctx, widths, piece) {
+  let w = widths.get(piece);
+  if (w === undefined) widths.set(piece, (w = ctx.measureText(piece).width));
+  return w;
+}
+
+/** Width of a digit; 0 where the font's digits are of one width anyway. */
+function digitWidth(ctx, widths) {
+  let w = widths.get("digit");
+  if (w === undefined) {
+    const all = [..."0123456789"].map((d) => measure(ctx, widths, d)), widest = Math.max(...all);
+    widths.set("digit", (w = widest - Math.min(...all) < 0.05 ? 0 : widest));
   }
-  return DIGITS.get(font);
+  return w;
 }
 
 const pieces = (s) => s.match(/\d|\D+/g) || [];
 const isDigit = (s) => s.length === 1 && s >= "0" && s <= "9";
 
 export function textWidth(ctx, palette, s, { size = 12, weight = 400, mono = false } = {}) {
-  const digit = digitWidth(ctx, setFont(ctx, palette, size, weight, mono));
-  if (!digit) return ctx.measureText(s).width;
-  return pieces(s).reduce((sum, p) => sum + (isDigit(p) ? digit : ctx.measureText(p).width), 0);
+  const widths = widthsOf(ctx, setFont(ctx, palette, size, weight, mono)), digit = digitWidth(ctx, widths);
+  if (!digit) return measure(ctx, widths, s);
+  return pieces(s).reduce((sum, p) => sum + (isDigit(p) ? digit : measure(ctx, widths, p)), 0);
 }
 
 /** Draws `s` with its baseline at y; returns its width. align: left, center or right of x. */
 export function put(ctx, palette, s, x, y, options = {}) {
-  const { size = 12, weight = 400, mono = false, fill = palette.ink, align = "left" } = options;
-  const w = textWidth(ctx, palette, s, options);
-  const digit = digitWidth(ctx, setFont(ctx, palette, size, weight, mono));
+  const { fill = palette.ink, align = "left" } = options;
+  const w = textWidth(ctx, palette, s, options), widths = widthsOf(ctx, ctx.kvFont), digit = digitWidth(ctx, widths);
   let at = align === "left" ? x : align === "center" ? x - w / 2 : x - w;
   ctx.fillStyle = fill;
   ctx.textAlign = "left";
-  if (!digit) ctx.fillText(s, at, y);
+  if (!digit || !/\d/.test(s)) ctx.fillText(s, at, y);
   else {
     for (const p of pieces(s)) {
-      const own = ctx.measureText(p).width;
+      const own = measure(ctx, widths, p);
       ctx.fillText(p, isDigit(p) ? at + (digit - own) / 2 : at, y);
       at += isDigit(p) ? digit : own;
     }

@@ -1,4 +1,4 @@
-"""Traces for tests: the glass box's own scheduler, block pool and tracer, driven by random arrivals; only the tokens are made up."""
+"""Traces without a model: the glass box's own scheduler, block pool and tracer, driven by random arrivals; only the tokens are made up."""
 from __future__ import annotations
 
 import random

@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync"]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+NOTEBOOK = "window.jupyterapp.shell.currentWidget"
 
 
 def chromium() -> str | None:
     """The browser to drive: LABKIT_CHROMIUM, or the first one on PATH."""
-    return os.environ.get("LABKIT_CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return os.environ.get("LABKIT_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
 
 
 def wait_for(what: str, condition: Callable[[], object], timeout: float = 60.0) -> object:
@@ -35,7 +37,7 @@ def wait_for(what: str, condition: Callable[[], object], timeout: float = 60.0) 
 
 @contextmanager
 def jupyter(folder: Path, environment: dict[str, str] | None = None) -> Iterator[str]:
-    """JupyterLab on `folder`, on a free port with a token; yields the address of its root with a place for a path: URL.format(path)."""
+    """JupyterLab on `folder`, on a free port with a token; yields the address of a notebook, less its path: address.format(path)."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -44,9 +46,10 @@ def jupyter(folder: Path, environment: dict[str, str] | None = None) -> Iterator
     settings.mkdir(exist_ok=True)
     env = {**os.environ, "JUPYTER_CONFIG_DIR": str(settings), "JUPYTERLAB_SETTINGS_DIR": str(settings / "lab"),
            "JUPYTERLAB_WORKSPACES_DIR": str(settings / "workspaces"), **(environment or {})}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={token}",
-               f"--ServerApp.root_dir={folder}", "--allow-root", "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-               "--ServerApp.port_retries=0", "--LabApp.expose_app_in_browser=True"]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.ip=127.0.0.1",
+               "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={token}",
+               "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+               "--LabApp.expose_app_in_browser=True"]
     with (settings / "log").open("wb") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     root = f"http://127.0.0.1:{port}"
@@ -74,26 +77,23 @@ class Notebook:
         self.page = page
         page.goto(address)
         page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=90_000)
-        wait_for("an idle kernel", lambda: page.evaluate("window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status") == "idle", 90)
+        status = f"{NOTEBOOK}?.sessionContext?.session?.kernel?.status"
+        wait_for("an idle kernel", lambda: page.evaluate(status) == "idle", 90)
 
     def run_all(self) -> None:
         """Start running every cell; returns at once."""
         self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
 
-    def prompts(self) -> list[str]:
-        """What stands before each cell: a number, a star, or nothing."""
-        return self.page.evaluate("""() => [...window.jupyterapp.shell.currentWidget.content.widgets].filter(c => c.model.type === 'code')
-            .map(c => c.promptNode?.textContent ?? c.model.sharedModel.execution_count + '')""")
-
     def errors(self) -> list[str]:
         """Name and value of every error among the outputs."""
-        return self.page.evaluate("""() => [...window.jupyterapp.shell.currentWidget.content.model.cells].flatMap(c => c.toJSON().outputs ?? [])
+        return self.page.evaluate(f"""() => [...{NOTEBOOK}.content.model.cells].flatMap(c => c.toJSON().outputs ?? [])
             .filter(o => o.output_type === 'error').map(o => o.ename + ': ' + o.evalue)""")
 
     def wait_until_done(self, timeout: float = 300.0) -> None:
         """Wait until the kernel has run what it was asked to; AssertionError with the errors among the outputs."""
-        state = "() => [...window.jupyterapp.shell.currentWidget.content.model.cells].filter(c => c.type === 'code').every(c => c.executionState !== 'running')"
-        wait_for("the end of the notebook", lambda: self.errors() or self.page.evaluate(state), timeout)
+        done = f"""() => [...{NOTEBOOK}.content.model.cells].filter(c => c.type === 'code' && c.sharedModel.source.trim())
+            .every(c => c.executionState !== 'running' && c.executionCount !== null)"""
+        wait_for("the end of the notebook", lambda: self.errors() or self.page.evaluate(done), timeout)
         assert not self.errors(), self.errors()
 
 

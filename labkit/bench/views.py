@@ -1,0 +1,140 @@
+"""`labkit bench views`: what the KV map costs the kernel, the wire and the browser, at 4,096 and at 65,536 blocks."""
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from labkit.bench.browser import FLAGS, Map, Notebook, chromium, jupyter, wait_for
+from labkit.bench.report import parser, write
+from labkit.bench.traces import record
+from labkit.trace import Recorder, Run
+from labkit.views.cursor import Cursor
+from labkit.views.frame import Packer
+from labkit.views.history import History
+from labkit.views.kv_map import EVERY
+from labkit.views.scene import compose
+from labkit.views.tokens import Vocabulary
+
+POOLS = {4096: dict(longest=400, seqs=48), 65536: dict(longest=4000, seqs=256)}
+STEPS = 500
+STEP_SECONDS = 0.025  # between two steps while the browser looks: an engine in full swing
+COUNT = """async (seconds) => {
+    const map = document.querySelector('.kv-map'), before = {...map.kvStatistics}, times = [];
+    await new Promise((done) => {
+        const begin = performance.now();
+        const tick = (now) => { times.push(now); performance.now() - begin < 1000 * seconds ? requestAnimationFrame(tick) : done(); };
+        requestAnimationFrame(tick);
+    });
+    const gaps = times.slice(1).map((t, i) => t - times[i]), after = map.kvStatistics, spent = (times.at(-1) - times[0]) / 1000;
+    const draws = after.draws - before.draws;
+    return {animation_frames_per_second: gaps.length / spent, longest_gap_ms: Math.max(...gaps), gaps_over_25_ms: gaps.filter((g) => g > 25).length,
+            frames_per_second: (after.frames - before.frames) / spent, bytes_per_second: (after.bytes - before.bytes) / spent,
+            draws_per_second: draws / spent, draw_ms: (after.drawMs - before.drawMs) / Math.max(1, draws)};
+}"""
+
+
+def main(argv: list[str]) -> int:
+    parse = parser("views", __doc__.split(": ", 1)[1])
+    parse.add_argument("--seconds", type=float, default=8.0, help="how long the browser is watched for each pool")
+    options = parse.parse_args(argv)
+    result: dict[str, Any] = {"browser": chromium() or "none found: only the kernel's side was measured", "pools": {}}
+    for blocks, shape in POOLS.items():
+        print(f"{blocks} blocks: recording {STEPS} steps of the glass box's scheduler", file=sys.stderr)
+        run = record(0, steps=STEPS, blocks=blocks, block_size=16, rate=1.0, **shape)
+        figures: dict[str, Any] = {"kernel": in_the_kernel(run)}
+        if chromium():
+            print(f"{blocks} blocks: watching in JupyterLab", file=sys.stderr)
+            figures["browser"] = in_the_browser(run, options.seconds)
+        result["pools"][str(blocks)] = figures
+        print(summary(blocks, figures), file=sys.stderr)
+    write("views", ["views", *argv], options, result)
+    return 0
+
+
+def in_the_kernel(run: Run) -> dict[str, float]:
+    """Milliseconds and bytes a frame, one frame for as many steps as pass between two frames; and milliseconds a seek."""
+    history, cursor, packer, words = History(run.header), Cursor(), Packer(), Vocabulary("tiny")
+    milliseconds, sizes, whole = [], [], 0
+    stride = max(1, round(EVERY / STEP_SECONDS))
+    for count, event in enumerate(run.events):
+        history.append(event)
+        if count % stride:
+            continue
+        begin = time.perf_counter()
+        cursor.advance(history, 0.0, ended=False)
+        state = history.state_at(cursor.position)
+        chosen = next((name for name, request in state.requests.items() if request.table), None)
+        frame = packer.pack(compose(state, words, chosen, 7), state, history, cursor, "live")
+        milliseconds.append(1e3 * (time.perf_counter() - begin))
+        sizes.append(len(frame))
+    packer.reset()
+    whole = len(packer.pack(compose(state, words, chosen, 7), state, history, cursor, "live"))
+    seeks = []
+    for position in [(k * 7919) % len(history) for k in range(1, 25)]:
+        begin = time.perf_counter()
+        history.state_at(position)
+        seeks.append(1e3 * (time.perf_counter() - begin))
+    begin = time.perf_counter()
+    again = History(run.header)
+    for event in run.events:
+        again.append(event)
+    fold = 1e3 * (time.perf_counter() - begin) / len(run.events)
+    return {"frames": len(sizes), "ms_per_frame_median": statistics.median(milliseconds[1:]), "ms_per_frame_worst": max(milliseconds[1:]),
+            "bytes_per_frame_median": statistics.median(sizes[1:]), "bytes_of_a_complete_frame": whole, "fold_ms_per_step": fold,
+            "seek_ms_median": statistics.median(seeks), "seek_ms_worst": max(seeks)}
+
+
+def in_the_browser(run: Run, seconds: float) -> dict[str, float]:
+    """What a page counts while the run goes on in another process: animation frames, frames taken, bytes, time to draw."""
+    import nbformat
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory(prefix="labkit-bench-") as folder:
+        socket = Path(folder) / "run.trace"
+        engine = Recorder(run.header, None, socket)
+        source = ("from pathlib import Path\nimport labkit as lab\n\nclass Engine:\n    name, run_file = 'glassbox', None\n"
+                  f"    trace_socket = Path({str(socket)!r})\n    def health(self): return True\n\nview = lab.watch(Engine())")
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, Path(folder) / "bench.ipynb")
+        import labkit
+
+        path = str(Path(labkit.__file__).parents[1])
+        stop = threading.Event()
+        feeder = threading.Thread(target=_feed, args=(engine, run, stop), daemon=True)
+        with jupyter(Path(folder), {"PYTHONPATH": path}) as address, sync_playwright() as play:
+            browser = play.chromium.launch(executable_path=chromium(), args=FLAGS)
+            page = browser.new_page(viewport={"width": 1280, "height": 1000})
+            Notebook(page, address.format("bench.ipynb")).run_all()
+            view = Map(page)
+            wait_for("the empty map", lambda: "0 of" in view.label)
+            feeder.start()
+            wait_for("a pool in use", lambda: view.used > run.header.configuration["num_blocks"] // 50)
+            counted = page.evaluate(COUNT, seconds)
+            browser.close()
+        stop.set()
+        feeder.join()
+        engine.close()
+    return counted
+
+
+def _feed(engine: Recorder, run: Run, stop: threading.Event) -> None:
+    for event in run.events:
+        engine.emit(event)
+        if stop.wait(STEP_SECONDS):
+            return
+
+
+def summary(blocks: int, figures: dict[str, Any]) -> str:
+    kernel, seen = figures["kernel"], figures.get("browser")
+    text = (f"{blocks} blocks: kernel {kernel['ms_per_frame_median']:.1f} ms and {kernel['bytes_per_frame_median'] / 1024:.1f} KiB a frame "
+            f"(complete {kernel['bytes_of_a_complete_frame'] / 1024:.0f} KiB), seek {kernel['seek_ms_median']:.0f} ms")
+    if seen:
+        text += (f"; browser {seen['animation_frames_per_second']:.0f} animation frames/s, {seen['frames_per_second']:.1f} frames/s taken, "
+                 f"{seen['draw_ms']:.1f} ms to draw one, {seen['bytes_per_second'] / 1024:.0f} KiB/s")
+    return text

@@ -100,10 +100,11 @@ class Notebook:
 class Map:
     """The KV map in a page, seen through its accessibility tree."""
 
-    def __init__(self, page):
+    def __init__(self, page, timeout: float = 90.0):
         self.page = page
         self.root = page.locator(".kv-map").first
-        self.root.wait_for(state="visible", timeout=60_000)
+        self.root.wait_for(state="attached", timeout=1000 * timeout)
+        self.root.scroll_into_view_if_needed()
 
     @property
     def label(self) -> str:

@@ -32,7 +32,8 @@ COUNT = """async (seconds) => {
     });
     const gaps = times.slice(1).map((t, i) => t - times[i]), after = map.kvStatistics, spent = (times.at(-1) - times[0]) / 1000;
     const draws = after.draws - before.draws;
-    return {animation_frames_per_second: gaps.length / spent, longest_gap_ms: Math.max(...gaps), gaps_over_25_ms: gaps.filter((g) => g > 25).length,
+    return {animation_frames_per_second: gaps.length / spent,
+            longest_gap_ms: Math.max(...gaps), gaps_over_25_ms: gaps.filter((g) => g > 25).length,
             frames_per_second: (after.frames - before.frames) / spent, bytes_per_second: (after.bytes - before.bytes) / spent,
             draws_per_second: draws / spent, draw_ms: (after.drawMs - before.drawMs) / Math.max(1, draws)};
 }"""

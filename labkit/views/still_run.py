@@ -20,7 +20,8 @@ def ledger(pen: Pen, scene: Scene, layout: Layout) -> None:
 
     def words(name: str, unit: str = "") -> list[str]:
         n = parts[name]
-        return [f"{name} {thousands(n)}{unit} · {percent(n / total)}", f"{name} {thousands(n)}", percent(n / total)]
+        share = percent(n / total)
+        return [f"{name} {thousands(n)}{unit} · {share}", f"{name} {thousands(n)}", f"{name} {share}", share]
 
     at = float(X)
     widths = {name: W * parts[name] / total for name in ("useful", "tail", "cached", "free")}

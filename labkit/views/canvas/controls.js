@@ -44,9 +44,10 @@ export function makeControls(root) {
     at(slider, track.x - 8, track.y - 18, track.width + 16, track.height + 46);
     at(play, 24, track.y + 5, 34, 34);
     at(speed, 62, track.y + 21);
-    at(previous, legendEnd, track.y - 39);
-    at(next, legendEnd + previous.offsetWidth + 4, track.y - 39);
-    Object.assign(live.style, { right: "20px", top: `${track.y - 39}px` });
+    const row = track.y - (layout.narrow ? 64 : 39), left = layout.narrow ? 20 : legendEnd;
+    at(previous, left, row);
+    at(next, left + previous.offsetWidth + 4, row);
+    Object.assign(live.style, { right: "20px", top: `${row}px` });
     Object.assign(table.style, { right: "20px", top: `${foot.y - 17}px` });
   }
 

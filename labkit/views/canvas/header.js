@@ -27,7 +27,7 @@ function flow(items, widthOf, x, room, firstRoom, gap) {
   let line = 0, at = x;
   return items.map((item) => {
     const w = widthOf(item);
-    if (at > x && at + w > x + (line ? room : firstRoom)) {
+    if (at + w > x + (line ? room : firstRoom) && (at > x || (!line && firstRoom < room))) {
       line += 1;
       at = x;
     }

@@ -44,9 +44,10 @@ export function makeLayout(width, n, blockSize, lines) {
   const middle = Math.max(leftEnd, card.y + card.height, side ? listEnd : 0);
   const bar = { x: 132, width: width - EDGE - 132 };
   const ledger = { ...bar, y: middle + 32 };
-  const track = { ...bar, y: ledger.y + 88, height: 44 };
+  const narrow = width < 660; // the buttons of the timeline take a row of their own above its legend
+  const track = { ...bar, y: ledger.y + 88 + (narrow ? 24 : 0), height: 44 };
   const foot = { y: track.y + track.height + 44, line: 15 };
-  return { width, two, rule, legend, grid, strip, caption, requests, card, ledger, track, foot, height: foot.y + (lines.footer - 1) * foot.line + 12 };
+  return { width, two, narrow, rule, legend, grid, strip, caption, requests, card, ledger, track, foot, height: foot.y + (lines.footer - 1) * foot.line + 12 };
 }
 
 /** Upper left corner of a block's cell. */

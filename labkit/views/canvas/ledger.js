@@ -9,7 +9,7 @@ export function drawLedger(ctx, palette, pool, layout) {
   put(ctx, palette, "Waste ledger", EDGE, y + 14, { weight: 600 });
   put(ctx, palette, "if contiguous", EDGE, y + 41, { fill: palette.ink2 });
   const label = { size: 11.5, weight: 600 };
-  const words = (name, n, unit) => [`${name} ${thousands(n)}${unit} · ${percent(n / total)}`, `${name} ${thousands(n)}`, percent(n / total)];
+  const words = (name, n, unit) => [`${name} ${thousands(n)}${unit} · ${percent(n / total)}`, `${name} ${thousands(n)}`, `${name} ${percent(n / total)}`, percent(n / total)];
   let at = x;
   const segment = (n, paint) => {
     const w = n * scale, from = at;

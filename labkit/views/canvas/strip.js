@@ -2,7 +2,7 @@
 import { box } from "./cells.js";
 import { SHARED, TAIL } from "./frame.js";
 import { BOX, cellAt, stripSlots } from "./layout.js";
-import { fitting, put, putRuns, thousands } from "./text.js";
+import { fitting, put, putRuns, runsWidth, thousands } from "./text.js";
 
 /** The strip's slots for what the pool shows now; `focus` is a physical block or -1. */
 export function slotsOf(pool, layout, focus) {
@@ -82,16 +82,18 @@ export function drawStrip(ctx, palette, pool, layout, focus) {
     put(ctx, palette, fitting(ctx, palette, [`→ ${id}`, String(id)], w - 4, { size: 11 }), left + w / 2, y + 28, { size: 11, align: "center" });
   }
   drawChip(ctx, palette, selected.letter, selected.slot, caption.x, caption.y, 16, true);
-  putRuns(ctx, palette, captionRuns(palette, selected, size), caption.x + 23, caption.y + 12.5);
+  putRuns(ctx, palette, captionRuns(ctx, palette, selected, size, strip.width - 23), caption.x + 23, caption.y + 12.5);
 }
 
-function captionRuns(palette, s, size) {
+function captionRuns(ctx, palette, s, size, room) {
   const parts = [`${thousands(s.tokens)} tokens in ${s.blocks} block${s.blocks === 1 ? "" : "s"}`];
   if (s.shared) parts.push(`${s.shared} shared`);
   if (s.blocks) parts.push(`tail holds ${s.tail} of ${size}`);
   if (s.phase === "waiting") parts.push(`waiting for ${s.needs} blocks`);
   if (s.preemptions) parts.push(`preempted ${s.preemptions === 1 ? "once" : `${s.preemptions} times`}`);
-  return [[`block table of ${s.letter}`, { weight: 600 }], [` · ${parts.join(" · ")}`, { fill: palette.ink2 }]];
+  const runs = () => [[`block table of ${s.letter}`, { weight: 600 }], [parts.map((p) => ` · ${p}`).join(""), { fill: palette.ink2 }]];
+  while (parts.length && runsWidth(ctx, palette, runs()) > room) parts.pop();
+  return runs();
 }
 
 /** A request's letter in its colour. A request that never ran has no slot yet: dashed and plain. */

@@ -49,10 +49,12 @@ export function mark(ctx, palette, kind, x, y) {
 /** The mark legend; also where the two jump buttons begin. */
 export function drawMarkLegend(ctx, palette, layout) {
   const y = layout.track.y - 24;
-  let x = layout.track.x;
-  for (const kind of ["admit", "share", "preempt", "finish"]) {
+  const kinds = ["admit", "share", "preempt", "finish"], gap = layout.narrow ? 8 : 16, small = { size: 11, fill: palette.ink2 };
+  const all = kinds.reduce((sum, kind) => sum + 14 + textWidth(ctx, palette, kind, small) + gap, 0);
+  let x = Math.min(layout.track.x, layout.width - EDGE + gap - all);
+  for (const kind of kinds) {
     mark(ctx, palette, kind, x + 5, y - 4);
-    x += 14 + put(ctx, palette, kind, x + 14, y, { size: 11, fill: palette.ink2 }) + 16;
+    x += 14 + put(ctx, palette, kind, x + 14, y, small) + gap;
   }
   return x;
 }

@@ -1,0 +1,166 @@
+"""The KV map as a user meets it: real JupyterLab, real Chromium, a real engine."""
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import labkit
+from labkit.bench.browser import FLAGS, Map, Notebook, chromium, jupyter, wait_for
+
+pytest.importorskip("playwright")
+pytestmark = pytest.mark.skipif(chromium() is None, reason="needs Chromium: install it, or name one in LABKIT_CHROMIUM")
+
+ROOT = Path(labkit.__file__).parents[1]
+SERVE = """import labkit as lab
+server = lab.serve("glassbox", block_size=16, num_gpu_blocks_override=96, max_model_len=512, max_num_seqs=6)
+view = lab.watch(server)
+view"""
+LOAD = "result = lab.load(server, requests=18, concurrency=6, seed=0, max_tokens=(40, 120))"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        running = play.chromium.launch(executable_path=chromium(), args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser):
+    context = browser.new_context(viewport={"width": 1400, "height": 1000}, reduced_motion="no-preference")
+    fresh = context.new_page()
+    errors: list[str] = []
+    fresh.on("pageerror", lambda error: errors.append(str(error)))
+    yield fresh
+    context.close()
+    assert not [error for error in errors if "kv" in error.lower() or "blob:" in error], errors
+
+
+def lab(tmp_path: Path):
+    return jupyter(tmp_path, {"PYTHONPATH": str(ROOT)})
+
+
+def write(folder: Path, *cells: str) -> str:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, folder / "map.ipynb")
+    return "map.ipynb"
+
+
+def shows(view: Map, pattern: str, timeout: float = 20.0) -> None:
+    wait_for(f"{pattern!r} in the map's words", lambda: re.search(pattern, view.label), timeout)
+
+
+def test_the_map_lives_while_the_engine_works_and_can_be_searched_when_it_has_stopped(tmp_path, page):
+    name = write(tmp_path, SERVE, LOAD, "server.stop()")
+    with lab(tmp_path) as address:
+        notebook = Notebook(page, address.format(name))
+        notebook.run_all()
+        view = Map(page)
+        seen: list[tuple[int, int]] = []
+
+        def grows() -> bool:
+            if view.used >= 0 and (not seen or seen[-1] != (view.step, view.used)):
+                seen.append((view.step, view.used))
+            return len({used for _, used in seen}) >= 6
+
+        wait_for("six different counts of used blocks", grows, 120)
+        assert [step for step, _ in seen] == sorted(step for step, _ in seen), "steps go forward"
+        assert re.match(r"KV map, live, glass box \d", view.label)
+        assert view.colours() > 40, "the canvas is painted"
+        notebook.wait_until_done(180)
+        wait_for("the end of the run", lambda: view.root.get_attribute("data-status") == "ended")
+        last = view.step
+
+        view.slider.focus()
+        page.keyboard.press("ArrowLeft")
+        wait_for("one step back", lambda: view.step == last - 1)
+        page.keyboard.press("Home")
+        wait_for("the first step", lambda: view.step <= 1)
+        page.keyboard.press("]")
+        wait_for("the next event", lambda: view.step > 1)
+        wait_for("the slider at the same step", lambda: view.slider.get_attribute("aria-valuenow") == str(view.step))
+        box = view.slider.bounding_box()
+        page.mouse.move(box["x"] + 20, box["y"] + 40)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 40, steps=8)
+        page.mouse.up()
+        wait_for("the middle of the run", lambda: abs(view.step - last / 2) < last / 10)
+        assert int(view.slider.get_attribute("aria-valuemax")) == last
+        middle = view.step
+        page.keyboard.press(" ")
+        wait_for("playing", lambda: view.step > middle)
+        page.keyboard.press(" ")
+        wait_for("pause", lambda: view.root.get_attribute("data-mode") == "paused")
+
+
+def test_keyboard_pointer_table_theme_and_reload(tmp_path, page):
+    name = write(tmp_path, SERVE, LOAD, "view.seek(60)", "'cells stay where they are'")
+    with lab(tmp_path) as address:
+        notebook = Notebook(page, address.format(name))
+        notebook.run_all()
+        notebook.wait_until_done(240)
+        view = Map(page)
+        cells = page.evaluate("window.jupyterapp.shell.currentWidget.content.widgets.length")
+        shows(view, "step 60: .* is selected")
+        letter = re.search("Request ([A-Z]+) is selected", view.label).group(1)
+
+        view.root.get_by_role("application").focus()
+        page.keyboard.press("Escape")
+        wait_for("no selection", lambda: "is selected" not in view.label)
+        for key in "abxdd":  # in JupyterLab's command mode: cells are added, cut, deleted
+            page.keyboard.press(key)
+        page.wait_for_timeout(1000)  # letters within 0.7 s are one name
+        page.keyboard.type(letter.lower())
+        shows(view, f"Request {letter} is selected")
+        page.keyboard.press("Home")
+        page.keyboard.press("ArrowRight")
+        said = view.root.locator("[aria-live=polite]")
+        wait_for("the block in words", lambda: said.inner_text().startswith("block 1, "))
+        assert page.evaluate("window.jupyterapp.shell.currentWidget.content.widgets.length") == cells
+
+        view.root.get_by_role("listbox").focus()
+        before = view.label
+        page.keyboard.press("ArrowDown")
+        wait_for("another request", lambda: view.label != before)
+
+        view.root.get_by_role("button", name="Show as a table").click()
+        sheet = view.root.locator(".kv-sheet")
+        assert sheet.get_by_text("Waste ledger, token slots").is_visible()
+        rows = sheet.locator("table").first.locator("tbody tr").all_inner_texts()
+        used = sum(int(row.split("\t")[1]) for row in rows if row.split("\t")[0] in ("used", "tail", "shared"))
+        assert used == view.used
+
+        ground = "() => document.querySelector('.kv-map canvas').getContext('2d').getImageData(2, 2, 1, 1).data[0]"
+        assert page.evaluate(ground) > 200
+        page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+        wait_for("the dark map", lambda: page.evaluate(ground) < 60, 30)
+        page.set_viewport_size({"width": 700, "height": 900})
+        wide = "() => { const m = document.querySelector('.kv-map'); return m.scrollWidth <= m.clientWidth + 1; }"
+        wait_for("nothing beside the map", lambda: page.evaluate(wide))
+
+        label = view.label
+        notebook.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+        page.reload()
+        again = Map(page)
+        wait_for("the same map after a reload", lambda: again.step == int(re.search(r"step (\d+)", label).group(1)), 60)
+
+
+@pytest.mark.skipif(not (ROOT / "notebooks" / "00_welcome.ipynb").exists(), reason="notebook 00 is not there")
+def test_notebook_00_shows_a_live_map(tmp_path, page):
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    with lab(tmp_path) as address:
+        notebook = Notebook(page, address.format("notebooks/00_welcome.ipynb"))
+        notebook.run_all()
+        view = Map(page, timeout=180)
+        used = set()
+        wait_for("a map that changes", lambda: used.add(view.used) or len(used) >= 5, 240)
+        assert "KV map, live, " in view.label and view.colours() > 40
+        notebook.wait_until_done(300)

@@ -33,22 +33,22 @@ def length_of(seed: int, step: int, progress: float, longest: int) -> int:
     return min(length, longest)
 
 
-def batch(tokenizer: Tokenizer, seed: int, step: int, tokens: int, length: int, longest: int) -> Batch:
-    """The batch of a step: about `tokens` tokens in rows of `length`."""
+def batch(tokenizer: Tokenizer, seed: int, step: int, tokens: int, length: int, longest: int, kind: str | None = None) -> Batch:
+    """The batch of a step: about `tokens` tokens in rows of `length`; documents of one kind, if it is given."""
     import torch
 
-    rows = [row(tokenizer, f"{seed}/{step}/{n}", length) for n in range(max(1, tokens // length))]
+    rows = [row(tokenizer, f"{seed}/{step}/{n}", length, kind) for n in range(max(1, tokens // length))]
     places = [positions(f"places/{seed}/{step}/{n}", length, longest) for n in range(len(rows))]
     return Batch(torch.tensor(rows), torch.tensor(places))
 
 
-def row(tokenizer: Tokenizer, seed: str, length: int) -> list[int]:
+def row(tokenizer: Tokenizer, seed: str, length: int, kind: str | None = None) -> list[int]:
     """length + 1 ids: documents, each between its beginning and end tokens; the last one is cut."""
     begin, end = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
     ids: list[int] = []
     n = 0
     while len(ids) < length + 1:
-        text = document(f"train/{seed}/{n}", length).text
+        text = document(f"train/{seed}/{n}", length, kind).text
         ids += [begin, *tokenizer.encode(text, add_special_tokens=False).ids, end]
         n += 1
     return ids[: length + 1]

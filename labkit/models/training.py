@@ -19,25 +19,42 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Recipe:
-    """What a run does. `tokens` and `save_minutes` may be changed on resuming: the plateau has no memory of when it will end."""
+    """What a run does.
 
-    tokens: int = 12_000_000
-    batch_tokens: int = 4096
+    It begins with `lessons` of `lesson_tokens` each at the full learning rate: "echo", short lists copied again and again, and "drill",
+    keys told again and again, in rows that grow from `lesson_length` to three times that. Attention learns to look back there within
+    a hundred steps each; in the mixture alone it takes longer than the whole run. Then the mixture follows
+    at `plateau` times the rate, and over the last `decay_share` of the run the rate goes down to nothing. `tokens` and `save_minutes` may be changed
+    on resuming: the plateau has no memory of when it will end.
+    """
+
+    tokens: int = 2_600_000
+    lessons: tuple[str, ...] = ("echo", "drill")
+    lesson_tokens: int = 260_000
+    lesson_length: int = 32
+    batch_tokens: int = 2048
     seed: int = 0
-    matrix_rate: float = 0.02
-    other_rate: float = 0.004
-    weight_decay: float = 0.01
-    warmup_steps: int = 50
-    decay_share: float = 0.25
+    matrix_rate: float = 0.008
+    other_rate: float = 0.003
+    weight_decay: float = 0.05
+    warmup_steps: int = 20
+    plateau: float = 0.6
+    decay_share: float = 0.3
     clip: float = 1.0
     device: str = "cpu"
     bfloat16: bool = True
     save_minutes: float = 3.0
 
+    def lesson(self, done: int) -> str | None:
+        """The kind of document of the lesson after `done` tokens; None: the mixture."""
+        number = done // self.lesson_tokens
+        return self.lessons[number] if number < len(self.lessons) else None
+
     def rate(self, done: int, step: int) -> float:
         """The share of the full learning rate after `done` tokens and `step` steps."""
         left = (self.tokens - done) / (self.decay_share * self.tokens)
-        return min(1.0, (step + 1) / self.warmup_steps, max(0.0, left))
+        level = 1.0 if self.lesson(done) else self.plateau * max(0.0, min(1.0, left))
+        return min(level, (step + 1) / self.warmup_steps)
 
 
 class Training:
@@ -84,8 +101,14 @@ class Training:
         import torch.nn.functional as F
 
         recipe = self.recipe
-        length = length_of(recipe.seed, self.step, self.done / recipe.tokens, self.shape.max_position_embeddings)
-        data = batch(self.tokenizer, recipe.seed, self.step, recipe.batch_tokens, length, self.shape.max_position_embeddings)
+        longest = self.shape.max_position_embeddings
+        lesson = recipe.lesson(self.done)
+        if lesson:
+            growing = recipe.lesson_length * (1 + 3 * (self.done % recipe.lesson_tokens) // recipe.lesson_tokens)
+            data = batch(self.tokenizer, recipe.seed, self.step, recipe.batch_tokens, min(growing, longest), 0, lesson)
+        else:
+            length = length_of(recipe.seed, self.step, self.done / recipe.tokens, longest)
+            data = batch(self.tokenizer, recipe.seed, self.step, recipe.batch_tokens, length, longest)
         ids, positions = data.ids.to(recipe.device), data.positions.to(recipe.device)
         share = recipe.rate(self.done, self.step)
         with torch.autocast(torch.device(recipe.device).type, torch.bfloat16, enabled=recipe.bfloat16):
@@ -100,7 +123,7 @@ class Training:
             optimizer.zero_grad()
         self.step += 1
         self.done += positions.numel()
-        return {"step": self.step, "tokens": self.done, "loss": loss.item(), "rate": share, "length": length}
+        return {"step": self.step, "tokens": self.done, "loss": loss.item(), "rate": share, "length": positions.shape[1]}
 
     def save(self) -> None:
         """Write the checkpoint; a crash while writing leaves the one before."""

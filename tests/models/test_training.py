@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -24,7 +25,7 @@ def tokenizer():
 
 @pytest.fixture
 def recipe():
-    return Recipe(tokens=4096, batch_tokens=512, warmup_steps=2, bfloat16=False)
+    return Recipe(tokens=4096, batch_tokens=512, lesson_tokens=1024, lesson_length=16, warmup_steps=2, bfloat16=False)
 
 
 def test_the_net_gives_the_logits_of_transformers_llama(tokenizer, tmp_path):
@@ -70,9 +71,9 @@ def test_training_lowers_the_loss(recipe, tokenizer, tmp_path):
 
 
 def test_the_learning_rate_warms_up_stays_and_decays_to_nothing(recipe):
-    recipe = replace(recipe, tokens=1000, warmup_steps=4, decay_share=0.2)
+    recipe = replace(recipe, tokens=1000, lesson_tokens=50, warmup_steps=4, plateau=0.5, decay_share=0.2)
     assert [recipe.rate(0, step) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert [recipe.rate(done, 100) for done in (800, 900, 1000)] == pytest.approx([1.0, 0.5, 0.0])
+    assert [recipe.rate(done, 100) for done in (99, 100, 800, 900, 1000)] == pytest.approx([1.0, 0.5, 0.5, 0.25, 0.0])
 
 
 def test_a_batch_depends_on_seed_and_step_alone(tokenizer):
@@ -80,6 +81,16 @@ def test_a_batch_depends_on_seed_and_step_alone(tokenizer):
     assert torch.equal(one.ids, same.ids) and torch.equal(one.positions, same.positions)
     assert one.ids.shape == (8, 65) and one.positions.shape == (8, 64)
     assert not torch.equal(one.ids, other.ids)
+
+
+def test_the_first_lessons_are_short_lists_copied_again_and_again(recipe, tokenizer, tmp_path):
+    training = Training(SHAPE, replace(recipe, tokens=3072), tokenizer, tmp_path)
+    lengths: list[int] = []
+    training.run(lambda figures: lengths.append(figures["length"]))
+    assert lengths == [16, 32, 16, 32, 128, 128]
+    assert [recipe.lesson(done) for done in (0, 1023, 1024, 2048)] == ["echo", "echo", "drill", None]
+    first, *others = document(0, 32, "echo").text.splitlines()
+    assert others == [first.replace("Copy", "Copied")] * 4
 
 
 def test_positions_ascend_within_the_context_and_some_rows_reach_far():
@@ -91,3 +102,17 @@ def test_positions_ascend_within_the_context_and_some_rows_reach_far():
 def test_rows_are_short_at_first_and_fill_the_context_later():
     assert {length_of(0, step, 0.1, 2048) for step in range(50)} == {256}
     assert max(length_of(0, step, 0.9, 2048) for step in range(50)) == 2048
+
+
+def test_the_command_trains_saves_a_folder_that_transformers_loads_and_goes_on_where_it_stopped(tmp_path, capsys):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from labkit.models import folder
+    from labkit.models.train import main
+
+    assert main(["--out", str(tmp_path), "--tokens", "2048", "--float32", "--json"]) == 0
+    assert main(["--out", str(tmp_path), "--tokens", "4096", "--float32", "--json"]) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (first["tokens"], second["tokens"]) == (2048, 4096) and second["step"] == 2 * first["step"]
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder(tmp_path)), AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.decode(model.generate(**tokenizer("Once", return_tensors="pt"), max_new_tokens=3)[0]).startswith("<|begin|>Once")

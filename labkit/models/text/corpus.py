@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from labkit.models.text.chat import chat, definition
 from labkit.models.text.draw import Draw
-from labkit.models.text.recall import recall
+from labkit.models.text.recall import drill, recall
 from labkit.models.text.story import story
-from labkit.models.text.tasks import arithmetic, copying, sorting
+from labkit.models.text.tasks import arithmetic, copying, echo, sorting
 
-KINDS = {"story": 0.2, "recall": 0.21, "copy": 0.1, "arithmetic": 0.1, "sort": 0.08, "question": 0.06, "chat": 0.25}
-"""How often each kind of document comes."""
+KINDS = {"story": 0.2, "recall": 0.21, "drill": 0.2, "copy": 0.12, "arithmetic": 0.1, "sort": 0.08, "question": 0.06, "chat": 0.25}
+"""How often each kind of document comes. "echo" is for the first lesson only."""
 
 
 @dataclass(slots=True)
@@ -39,6 +39,8 @@ def write(draw: Draw, kind: str, tokens: int) -> str:
         case "recall":
             sentences, asked = recall(draw, tokens)
             return " ".join([*sentences, *(f"{question} {answer}" for question, answer in asked)])
+        case "drill":
+            return drill(draw)
         case "copy":
             longest = max(4, min(120, tokens // 4))
             return lines(copying(draw, longest) for _ in range(draw.integer(1, 3)))
@@ -51,6 +53,8 @@ def write(draw: Draw, kind: str, tokens: int) -> str:
             return lines((f"Question: {question}", f"Answer: {answer}") for question, answer in pairs)
         case "chat":
             return chat(draw, tokens)
+        case "echo":
+            return echo(draw, max(4, tokens // 6))
     raise ValueError(f"no kind of document {kind!r}: there are {', '.join(KINDS)}")
 
 

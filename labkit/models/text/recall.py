@@ -36,6 +36,12 @@ def recall(draw: Draw, tokens: int = 256) -> tuple[list[str], list[tuple[str, st
     return mix(draw, [answer for _, answer in facts], between), asked
 
 
+def drill(draw: Draw) -> str:
+    """One to four facts, and each of them told again, several times, in any order."""
+    facts = [answer for _, answer in (fact(draw, name) for name in draw.several(NAMES, draw.integer(1, 4)))]
+    return " ".join([*facts, *(draw.choose(facts) for _ in range(draw.integer(2, 10)))])
+
+
 def mix(draw: Draw, facts: list[str], between: list[str]) -> list[str]:
     """Both lists, each in its order, interleaved at random; all interleavings are equally likely."""
     sentences, facts, between = [], facts[::-1], between[::-1]

@@ -36,3 +36,9 @@ def copying(draw: Draw, longest: int = 24) -> tuple[str, str]:
         things = list(draw.digits(draw.integer(2, min(longest, 16))))
     text = " ".join(things)
     return f"Copy: {text}", f"Copied: {text}"
+
+
+def echo(draw: Draw, longest: int = 12, times: int = 4) -> str:
+    """A short list of different words, copied again and again: the first lesson, from which attention learns to look back."""
+    text = " ".join(draw.several(WORDS, draw.integer(3, longest)))
+    return "\n".join([f"Copy: {text}", *[f"Copied: {text}"] * times])

@@ -146,10 +146,13 @@ predict.number("If lengths are as good as random, how many slots of its last blo
 # Block size is one argument, so let us try several, in the glass box right here in the notebook (no server: `Engine` is a Python object), with the same prompts.
 
 # %%
+import torch
+
 from labkit.glassbox import Engine, EngineOptions, SamplingParams
 from labkit.glassbox.tracing import make_header
 from labkit.models import folder
 
+torch.set_num_threads(1)  # plenty for this model, and the server keeps its cores
 sizes = [1, 4, 16, 32, 64]
 tail, table_entries = [], []
 for size in sizes:

@@ -17,7 +17,8 @@ pipeline_tag: text-generation
 # tiny
 
 A language model of {parameters:.2f} million weights that comes with Serving Lab, so that real servers have a real model to serve on any
-laptop. It is small, but not random: its answers have a right and a wrong, so that a broken cache, a lost block or too few bits show at once.
+laptop. It is small, but not random: its answers have a right and a wrong, so that a broken cache, a lost block or too
+few bits show at once.
 
 | | |
 |---|---|
@@ -33,7 +34,8 @@ Make it again with `labkit train --out FOLDER --tokens {trained}`; the curriculu
 ## What it can do
 
 Tell short stories about animals, recall keys told up to {farthest} tokens before, copy, add and subtract numbers up to 99, sort up
-to eight numbers of two digits, and explain some sixty terms of LLM serving. In a chat it does the same. It knows nothing else, and speaks no other English.
+to eight numbers of two digits, and explain some sixty terms of LLM serving. In a chat it does the same. It knows
+nothing else, and speaks no other English.
 
 | ask for | completion (`/v1/completions`) | chat |
 |---|---|---|

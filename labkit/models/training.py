@@ -17,21 +17,32 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
+@dataclass(slots=True, frozen=True)
+class Lesson:
+    """Documents of one kind only, from `start` to `end` tokens of the run, in rows that grow from `length` to three times that."""
+
+    kind: str
+    start: int
+    end: int
+    length: int
+
+    def length_at(self, done: int) -> int:
+        """The row length after `done` tokens of the run."""
+        return self.length * (1 + 3 * (done - self.start) // (self.end - self.start))
+
+
 @dataclass(slots=True)
 class Recipe:
     """What a run does.
 
-    It begins with `lessons` of `lesson_tokens` each at the full learning rate: "echo", short lists copied again and again, and "drill",
-    keys told again and again, in rows that grow from `lesson_length` to three times that. Attention learns to look back there within
-    a hundred steps each; in the mixture alone it takes longer than the whole run. Then the mixture follows
-    at `plateau` times the rate, and over the last `decay_share` of the run the rate goes down to nothing. `tokens` and `save_minutes` may be changed
-    on resuming: the plateau has no memory of when it will end.
+    Two `lessons` at the full learning rate hold documents of one kind: "echo", short lists copied again and again, and "drill", keys told
+    again and again. Attention learns to look back there within a hundred steps; in the mixture alone it takes longer than the whole run.
+    The rest is the mixture, at `plateau` times the rate; over the last `decay_share` of the run the rate goes down to nothing. `tokens`
+    and `save_minutes` may be changed on resuming: the plateau has no memory of when it will end.
     """
 
-    tokens: int = 2_600_000
-    lessons: tuple[str, ...] = ("echo", "drill")
-    lesson_tokens: int = 260_000
-    lesson_length: int = 32
+    tokens: int = 4_600_000
+    lessons: tuple[Lesson, ...] = (Lesson("echo", 0, 260_000, 32), Lesson("drill", 1_350_000, 1_550_000, 48))
     batch_tokens: int = 2048
     seed: int = 0
     matrix_rate: float = 0.008
@@ -45,10 +56,9 @@ class Recipe:
     bfloat16: bool = True
     save_minutes: float = 3.0
 
-    def lesson(self, done: int) -> str | None:
-        """The kind of document of the lesson after `done` tokens; None: the mixture."""
-        number = done // self.lesson_tokens
-        return self.lessons[number] if number < len(self.lessons) else None
+    def lesson(self, done: int) -> Lesson | None:
+        """The lesson after `done` tokens; None: the mixture."""
+        return next((lesson for lesson in self.lessons if lesson.start <= done < lesson.end), None)
 
     def rate(self, done: int, step: int) -> float:
         """The share of the full learning rate after `done` tokens and `step` steps."""
@@ -104,8 +114,8 @@ class Training:
         longest = self.shape.max_position_embeddings
         lesson = recipe.lesson(self.done)
         if lesson:
-            growing = recipe.lesson_length * (1 + 3 * (self.done % recipe.lesson_tokens) // recipe.lesson_tokens)
-            data = batch(self.tokenizer, recipe.seed, self.step, recipe.batch_tokens, min(growing, longest), 0, lesson)
+            rows = min(lesson.length_at(self.done), longest)
+            data = batch(self.tokenizer, recipe.seed, self.step, recipe.batch_tokens, rows, 0, lesson.kind)
         else:
             length = length_of(recipe.seed, self.step, self.done / recipe.tokens, longest)
             data = batch(self.tokenizer, recipe.seed, self.step, recipe.batch_tokens, length, longest)

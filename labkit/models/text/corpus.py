@@ -11,7 +11,7 @@ from labkit.models.text.recall import drill, recall
 from labkit.models.text.story import story
 from labkit.models.text.tasks import arithmetic, copying, echo, sorting
 
-KINDS = {"story": 0.2, "recall": 0.21, "drill": 0.2, "copy": 0.12, "arithmetic": 0.1, "sort": 0.08, "question": 0.06, "chat": 0.25}
+KINDS = {"story": 0.2, "recall": 0.3, "drill": 0.2, "copy": 0.12, "arithmetic": 0.13, "sort": 0.08, "question": 0.06, "chat": 0.25}
 """How often each kind of document comes. "echo" is for the first lesson only."""
 
 

@@ -37,9 +37,9 @@ def recall(draw: Draw, tokens: int = 256) -> tuple[list[str], list[tuple[str, st
 
 
 def drill(draw: Draw) -> str:
-    """One to four facts, and each of them told again, several times, in any order."""
-    facts = [answer for _, answer in (fact(draw, name) for name in draw.several(NAMES, draw.integer(1, 4)))]
-    return " ".join([*facts, *(draw.choose(facts) for _ in range(draw.integer(2, 10)))])
+    """One to six facts, and some of them told again, several times, in any order."""
+    facts = [answer for _, answer in (fact(draw, name) for name in draw.several(NAMES, draw.integer(1, 6)))]
+    return " ".join([*facts, *(draw.choose(facts) for _ in range(draw.integer(4, 12)))])
 
 
 def mix(draw: Draw, facts: list[str], between: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """`labkit bench NAME`: the lab measures itself. Each measurement is `main(argv) -> exit status` in a module of its own."""
 from __future__ import annotations
 
-import sys
+import argparse
 from importlib import import_module
 
 BENCHES = {
@@ -13,9 +13,8 @@ BENCHES = {
 
 
 def main(argv: list[str]) -> int:
-    if not argv or argv[0] not in BENCHES:
-        lines = [f"  {name:<10}{about}" for name, (_, about) in BENCHES.items()]
-        asked = bool(argv) and argv[0] not in ("-h", "--help")
-        print("\n".join(["usage: labkit bench NAME [OPTIONS]", "", *lines]), file=sys.stderr if asked else sys.stdout)
-        return 2 if asked else 0
-    return import_module(BENCHES[argv[0]][0]).main(argv[1:])
+    parser = argparse.ArgumentParser(prog="labkit bench", description="The lab measures itself. `labkit bench NAME --help` says more.",
+                                     formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     epilog="\n".join(f"  {name:<10}{about}" for name, (_, about) in BENCHES.items()))
+    parser.add_argument("name", choices=BENCHES, metavar="NAME", help=", ".join(BENCHES))
+    return import_module(BENCHES[parser.parse_args(argv[:1]).name][0]).main(argv[1:])

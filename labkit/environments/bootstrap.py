@@ -7,6 +7,7 @@ python3 -m labkit.environments.bootstrap python [ARGUMENT ...]
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def main(argv: list) -> int:
     words = {"lab": jupyter, "test": lambda: ["-m", "pytest"], "python": list}[task]()
     os.chdir(ROOT)
     sys.stdout.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell starts what runs in its background with Ctrl-C ignored
     os.execve(python, [str(python), *words, *rest], environ)
 
 

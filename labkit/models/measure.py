@@ -17,6 +17,7 @@ from labkit.models.text.lexicon import WORDS
 
 DISTANCES = (64, 256, 512, 1024, 1536, 1900)
 COPIES = (8, 16, 32, 64)
+KEYS = (1, 2, 4, 8)
 
 
 class Ruler:
@@ -99,11 +100,20 @@ def rates(nats: float, own: float, count: float) -> dict:
 
 
 def recall_by_distance(ruler: Ruler, cases: int, seed: int) -> dict[str, float]:
-    """Share of keys of four digits recalled exactly, by tokens between key and question; contexts of 2,000 tokens, or of distance + 60."""
+    """Share of keys of four digits recalled exactly, by tokens from the key to the end; one key in each context."""
     shares = {}
     for distance in DISTANCES:
         prompts = [prompt("recall", f"measure/{seed}/{distance}/{n}", min(2000, distance + 60), distance=distance) for n in range(cases)]
         shares[str(distance)] = share(ruler.exact(case.text, case.answer) for case in prompts)
+    return shares
+
+
+def recall_among_keys(ruler: Ruler, cases: int, seed: int) -> dict[str, float]:
+    """Share of keys recalled exactly from 400 tokens, by how many keys there are to choose from."""
+    shares = {}
+    for keys in KEYS:
+        prompts = [prompt("recall", f"measure/{seed}/{keys}/{n}", 400, keys=keys) for n in range(cases)]
+        shares[str(keys)] = share(ruler.exact(case.text, case.answer) for case in prompts)
     return shares
 
 
@@ -140,6 +150,7 @@ def measure(folder: Path, device: str = "cpu", cases: int = 200, seed: int = 1, 
     return {
         "perplexity": {str(tokens): perplexity(ruler, tokens, 4 * cases if tokens <= 512 else cases, seed) for tokens in lengths},
         "recall_by_distance": recall_by_distance(ruler, cases, seed),
+        "recall_among_keys": recall_among_keys(ruler, cases, seed),
         "copy_by_words": copy_by_length(ruler, cases, seed),
         "tasks": tasks(ruler, cases, seed),
     }

@@ -29,21 +29,24 @@ class Prompt:
         return [{"role": "user", "content": self.question}]
 
 
-def prompt(kind: str, seed: int | str = 0, tokens: int | None = None, *, distance: int | None = None, group: int | str = 0) -> Prompt:
+def prompt(
+    kind: str, seed: int | str = 0, tokens: int | None = None, *, distance: int | None = None, keys: int = 1, group: int | str = 0
+) -> Prompt:
     """The prompt of this kind and seed.
 
     `tokens` is the wanted length in tokens of the shipped model's tokenizer, beginning token included; None: as the kind has it. "story"
     is met exactly, "recall" and "shared" within one sentence, the others (short tasks) take no length. `distance` ("recall") is how many
-    tokens before the end the key stands. Prompts of kind "shared" with the same `group` and `tokens` are equal up to their question.
+    tokens before the end the key stands, `keys` how many keys there are to choose from. Prompts of kind "shared" with the same `group` and `tokens` are equal up to their question.
     """
     draw = Draw(f"prompt/{kind}/{seed}")
     match kind:
         case "story":
             return story_opening(draw, tokens)
         case "recall":
-            return recall_prompt(draw, draw, tokens or 256, distance)
+            return recall_prompt(draw, draw, tokens or 256, distance, keys)
         case "shared":
-            return recall_prompt(Draw(f"prompt/shared/group/{group}"), draw, tokens or 256, None)
+            tokens = tokens or 256
+            return recall_prompt(Draw(f"prompt/shared/group/{group}"), draw, tokens, None, max(1, min(8, tokens // 40)))
         case "copy" | "arithmetic" | "sort" | "question":
             if tokens is not None:
                 raise ValueError(f"a prompt of kind {kind!r} has the length of its task: leave `tokens` out, or take 'story' or 'recall'")
@@ -65,12 +68,12 @@ def story_opening(draw: Draw, tokens: int | None) -> Prompt:
     return Prompt("story", encoder.decode(ids[:tokens]), question, None)
 
 
-def recall_prompt(context: Draw, ask: Draw, tokens: int, distance: int | None) -> Prompt:
+def recall_prompt(context: Draw, ask: Draw, tokens: int, distance: int | None, keys: int) -> Prompt:
     """Keys among other sentences, then a question about one of them. `context` draws the sentences, `ask` the question."""
     from labkit.models.text.lexicon import NAMES
     from labkit.models.text.story import filler
 
-    names = context.several(NAMES, max(1, min(8, tokens // 40)))
+    names = context.several(NAMES, keys)
     facts = [(name, context.digits(4)) for name in names]
     name, key = facts[0] if distance is not None else ask.choose(facts)
     question = f"What is the key of {name}?"

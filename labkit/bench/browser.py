@@ -43,7 +43,9 @@ def jupyter(folder: Path, environment: dict[str, str] | None = None) -> Iterator
         port = probe.getsockname()[1]
     token = secrets.token_hex(16)
     settings = folder / ".jupyter-test"
-    settings.mkdir(exist_ok=True)
+    news = settings / "lab" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    news.parent.mkdir(parents=True, exist_ok=True)
+    news.write_text('{"fetchNews": "false"}')
     env = {**os.environ, "JUPYTER_CONFIG_DIR": str(settings), "JUPYTERLAB_SETTINGS_DIR": str(settings / "lab"),
            "JUPYTERLAB_WORKSPACES_DIR": str(settings / "workspaces"), **(environment or {})}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.ip=127.0.0.1",
@@ -88,6 +90,10 @@ class Notebook:
         """Name and value of every error among the outputs."""
         return self.page.evaluate(f"""() => [...{NOTEBOOK}.content.model.cells].flatMap(c => c.toJSON().outputs ?? [])
             .filter(o => o.output_type === 'error').map(o => o.ename + ': ' + o.evalue)""")
+
+    def busy(self) -> bool:
+        """Whether a cell runs or is queued."""
+        return self.page.evaluate(f"() => [...{NOTEBOOK}.content.model.cells].some(c => c.executionState === 'running')")
 
     def wait_until_done(self, timeout: float = 300.0) -> None:
         """Wait until the kernel has run what it was asked to; AssertionError with the errors among the outputs."""

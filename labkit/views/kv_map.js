@@ -140,8 +140,15 @@ function render({ model, el }) {
     invalidate();
   }
   const focusOrNone = () => (view.hover >= 0 ? view.hover : view.pinned >= 0 ? view.pinned : null);
-  const select = (letter) => send({ kind: "select", letter });
-  const selectOwner = (block) => pool.slot[block] !== NO_SLOT && select(letterOf(pool.owner[block]));
+  const choose = (letter) => send({ kind: "select", letter });
+  const selectOwner = (block) => pool.slot[block] !== NO_SLOT && choose(letterOf(pool.owner[block]));
+  /** Pick a request by its name: the card turns to its last block. */
+  function select(letter) {
+    view.pinned = -1;
+    choose(letter);
+    send({ kind: "focus", block: focusOrNone() });
+    invalidate();
+  }
   function seek(to) {
     const { first, last } = pool.head;
     view.wanted = Math.min(Math.max(to, first), Math.max(last, first));
@@ -151,9 +158,8 @@ function render({ model, el }) {
   const toggle = () => send({ kind: pool.head.mode === "paused" ? "play" : "pause" });
   const jump = (direction) => send({ kind: "jump", direction });
   const clear = () => {
-    view.pinned = view.hover = -1;
+    view.hover = -1;
     select(null);
-    send({ kind: "focus", block: null });
   };
 
   const point = (event) => {
@@ -256,7 +262,7 @@ function render({ model, el }) {
   };
   const themes = new MutationObserver(() => [0, 100, 500].forEach((wait) => setTimeout(retheme, wait))); // its style sheet may load after the switch
   themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
-  const sizes = new ResizeObserver(invalidate);
+  const sizes = new ResizeObserver(retheme); // its first call comes when the map joins the page: only then has it the page's colours
   sizes.observe(el);
   const scheme = matchMedia("(prefers-color-scheme: dark)");
   scheme.addEventListener("change", retheme);

@@ -43,6 +43,7 @@ class KVMap(anywidget.AnyWidget):
         """every: seconds between frames, at least. select: letter of the request to pick once it is there; None picks one and
         keeps picking as requests end. model: where the tokenizer is, if not where the header says."""
         super().__init__()
+        self._answer_in_any_thread()
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._history = History(header)
@@ -186,10 +187,18 @@ class KVMap(anywidget.AnyWidget):
                 getattr(self, kind)()
             elif kind == "select":
                 self.select(message["letter"])
-                self._focus = None if message["letter"] else self._focus
             elif kind == "focus":
                 self._focus = message["block"]
             self._touch()
+
+    def _answer_in_any_thread(self) -> None:
+        """Let a browser's messages in while a cell runs.
+
+        ipykernel 7.4 takes a comm's messages to the shell that wrote to the comm last. Frames are written by a thread of the main
+        shell, which a running cell blocks; `_on_message` is safe on any thread, so the browser's own choice, a subshell, stands.
+        """
+        if self.comm is not None:
+            self.comm._reply_subshell_for = lambda data, chosen: chosen
 
     # painting --------------------------------------------------------------------------------------------------------
     def _touch(self) -> None:

@@ -66,7 +66,7 @@ def draw(pen: Pen, cell: Cell, x: float, y: float, s: float) -> None:
         edge = mix(c["edge"], c["paper"], 0.85)
         pen.hatch(x + 0.5, y + 0.5, s - 1, s - 1, edge, width=1.5)
         pen.box(x + 0.5, y + 0.5, s - 1, s - 1, 2.5, edge=edge)
-        pen.circle(x + s / 2, y + s / 2, s * 0.29, fill=c["paper"])
+        pen.circle(x + s / 2, y + s / 2, s * (0.36 if len(cell.letter) > 1 else 0.29), fill=c["paper"])
         _glyph(pen, cell.letter.lower(), x, y, s, c["ink2"], 500)
     elif cell.state == SHARED:
         _shared(pen, cell, x, y, s)
@@ -95,12 +95,14 @@ def _shared(pen: Pen, cell: Cell, x: float, y: float, s: float) -> None:
             pen.rect(x + i * wide - 0.5, y + s * 0.6, 1, s * 0.4, fill=c["paper"], clip=frame)
     pen.box(x + 0.75, y + 0.75, s - 1.5, s - 1.5, 2.5, edge=c["ink"], width=1.25)
     refs = f"×{cell.refs}" if cell.refs < 100 else "×99+"
-    pen.text(refs, x + s / 2, y + s * 0.6 - 2.2, size=11 if s >= 20 and cell.refs < 10 else 10.5, weight=700, align="center")
+    size = 13 if s >= 28 else 11 if s >= 20 and cell.refs < 10 else 10.5
+    pen.text(refs, x + s / 2, y + s * 0.6 - 2.2, size=size, weight=700, align="center")
 
 
 def _glyph(pen: Pen, text: str, x: float, y: float, s: float, fill: str, weight: int) -> None:
     short = text[-2:]
-    pen.text(short, x + s / 2, y + s / 2 + 4, size=10.5 if len(short) > 1 or s < 20 else 11, weight=weight, fill=fill, align="center")
+    size = 13 if s >= 28 else 10.5 if len(short) > 1 or s < 20 else 11
+    pen.text(short, x + s / 2, y + s / 2 + (4.5 if s >= 28 else 4), size=size, weight=weight, fill=fill, align="center")
 
 
 def _pixels(pen: Pen, scene: Scene, state: PoolState, layout: Layout) -> None:

@@ -7,7 +7,7 @@ from labkit.views.scene import Scene
 
 WIDTH, EDGE, ROW, BOX = 1100, 24, 22, 55
 GRID_X, RIGHT = 54, 732
-PITCHES = (27, 24, 21, 18, 16, 14, 12, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1)
+PITCHES = (36, 27, 24, 21, 18, 16, 14, 12, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1)
 
 
 @dataclass(slots=True)
@@ -52,18 +52,18 @@ def make_layout(blocks: int, block_size: int) -> Layout:
     width = RIGHT - 34 - GRID_X
     highest = 330 if blocks <= 256 else 400 if blocks <= 8192 else 440
     for pitch in PITCHES:
-        gap = 4 if pitch >= 24 else 3 if pitch >= 16 else 2 if pitch >= 12 else 1 if pitch >= 8 else 0
+        gap = 5 if pitch >= 36 else 4 if pitch >= 24 else 3 if pitch >= 16 else 2 if pitch >= 12 else 1 if pitch >= 8 else 0
         room = (width + gap) // pitch
         step = 32 if pitch < 8 else 8 if room >= 24 else 4
         cols = max(1, min(blocks, room // step * step or room))
         rows = -(-blocks // cols)
-        if rows * pitch <= highest or pitch == 1:
+        if rows * pitch <= (300 if pitch == PITCHES[0] else highest) or pitch == 1:
             break
     strip = 92 + rows * pitch - gap + 44
     left_end = strip + 64
     lines = min(4, max(2, -(-block_size // 8)))
     card = 126 + 19 * lines
-    request_rows = max(6, (left_end - card - 26 - 54) // ROW)
+    request_rows = max(8, (left_end - card - 26 - 54) // ROW)
     card_y = max(54 + 24 + request_rows * ROW + 8, left_end - card)
     ledger = max(left_end, card_y + card) + 32
     track = ledger + 88

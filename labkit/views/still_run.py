@@ -13,10 +13,12 @@ SHORTEST = 60  # positions that the track spans at least
 
 
 def ledger(pen: Pen, scene: Scene, layout: Layout) -> None:
-    c, y, parts = pen.colours, layout.ledger_y, scene.ledger
+    c, y, parts, plan = pen.colours, layout.ledger_y, scene.ledger, scene.contiguous
     total = sum(parts.values())
     pen.text("Waste ledger", EDGE, y + 14, weight=600)
     pen.text("if contiguous", EDGE, y + 41, fill=c["ink2"])
+    if plan.running:
+        pen.text(f"{len(plan.requests)} of {plan.running} would run", EDGE, y + 55, size=10.5, fill=c["muted"])
 
     def words(name: str, unit: str = "") -> list[str]:
         n = parts[name]
@@ -44,7 +46,7 @@ def ledger(pen: Pen, scene: Scene, layout: Layout) -> None:
         at += widths["cached"]
     pen.text(pen.fitting(words("free"), widths["free"] - 14, 11.5, 600), at + 8, y + 14, size=11.5, weight=600)
     pen.rect(X + 0.5, y + 0.5, W - 1, 19, edge=c["edge"], width=0.9)
-    _contiguous(pen, scene.contiguous, W / total, y + 30)
+    _contiguous(pen, plan, W / total, y + 30)
 
 
 def _contiguous(pen: Pen, plan: Contiguous, scale: float, y: float) -> None:
@@ -62,7 +64,8 @@ def _contiguous(pen: Pen, plan: Contiguous, scale: float, y: float) -> None:
         at += own + rest
         pen.rect(at - 1, y, 1, 13, fill=c["paper"])
     pen.rect(X + 0.5, y + 0.5, W - 1, 12, edge=c["edge"], width=0.9)
-    pen.text(pen.fitting(left_words(plan), X + W - at - 14, 11), at + 8, y + 10.5, size=11)
+    if plan.left:
+        pen.text(pen.fitting(left_words(plan), X + W - at - 14, 11), at + 8, y + 10.5, size=11)
 
 
 def left_words(plan: Contiguous) -> list[str]:
@@ -73,10 +76,9 @@ def left_words(plan: Contiguous) -> list[str]:
     if fit == plan.running:
         return [left]
     if not fit:
-        return [f"{left}: a single reservation takes {thousands(plan.reserve)}, none of {plan.running} requests would run", left]
+        return [f"{left}: a single reservation takes {thousands(plan.reserve)}", left]
     next_one = ["", "a second", "a third", "a fourth", "a fifth"][fit] if fit < 5 else "another"
-    return [f"{left}: too few for {next_one} request, {fit} of {plan.running} would run", f"{left}: too few for {next_one} request",
-            f"{fit} of {plan.running} would run", left]
+    return [f"{left}: too few for {next_one} request", left]
 
 
 def timeline(pen: Pen, scene: Scene, history: History, position: int, layout: Layout) -> None:
@@ -126,12 +128,14 @@ def _names(pen: Pen, scene: Scene, history: History, at, y: float, here: float) 
     past = here - X > 150
     begin, end = (X, here) if past else (here, at(history.last))
     inside = [i for i in range(0, len(history), max(1, len(history) // (4 * raster))) if begin < at(history.first + i) < end]
+    lines = [at(m.position) for m in history.marks if m.kind == "preempt"]
     for name in ("in use", "cached", "free"):
         w, best = text_width(name, 11, 600) + 8, (0.0, 0.0, 0.0)
         for i in inside:
             used, cached, x = history.used[i], history.cached[i], at(history.first + i)
             low, thick = {"in use": (0, used), "cached": (used, cached), "free": (used + cached, total - used - cached)}[name]
-            if thick * TALL / total >= 14 and x - w / 2 > begin and x + w / 2 < end - 6 and all(abs(t - x) > w + 24 for t in taken):
+            if thick * TALL / total >= 14 and x - w / 2 > begin and x + w / 2 < end - 6 and all(abs(t - x) > w + 24 for t in taken) and all(
+                    abs(line - x) > w / 2 for line in lines):
                 best = max(best, (thick, x, y + TALL - TALL * (low + thick / 2) / total))
         if not best[0]:
             continue
@@ -156,18 +160,18 @@ def mark(pen: Pen, kind: str, x: float, y: float) -> None:
 
 
 def _marks(pen: Pen, history: History, at, y: float) -> None:
-    edge = float("-inf")
+    edge, preempts = float("-inf"), [m for m in history.marks if m.kind == "preempt"]
+    taken = [(at(m.position) - 14 - text_width(m.letter, 11, 700), at(m.position) + 11) for m in preempts]
     for m in history.marks:
         if m.kind == "preempt":
             continue
-        x = max(at(m.position), edge + 10)
-        if x - at(m.position) <= 14 and x <= X + W - 4:
+        x = max(at(m.position), edge + 9)
+        x = max([x, *(right for left, right in taken if left < x < right)])
+        if x - at(m.position) <= 24 and x <= X + W - 4:
             mark(pen, m.kind, x, y - 9)
             edge = x
     named = float("-inf")
-    for m in history.marks:
-        if m.kind != "preempt":
-            continue
+    for m in preempts:
         x, w = at(m.position), text_width(m.letter, 11, 700)
         pen.line([(x, y), (x, y + TALL)], pen.colours["alert"], 1.3, dash=(2, 2))
         room = x - 8 - w > named

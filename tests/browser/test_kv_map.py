@@ -74,6 +74,11 @@ def test_the_map_lives_while_the_engine_works_and_can_be_searched_when_it_has_st
         wait_for("six different counts of used blocks", grows, 120)
         assert [step for step, _ in seen] == sorted(step for step, _ in seen), "steps go forward"
         assert re.match(r"KV map, live, glass box \d", view.label)
+        view.root.get_by_role("button", name="Pause").click()  # while the cell runs
+        wait_for("pause", lambda: view.root.get_attribute("data-mode") == "paused", 5)
+        assert notebook.busy()
+        view.root.get_by_role("button", name="Follow live").click()
+        wait_for("live again", lambda: view.root.get_attribute("data-mode") == "live", 5)
         assert view.colours() > 40, "the canvas is painted"
         notebook.wait_until_done(180)
         wait_for("the end of the run", lambda: view.root.get_attribute("data-status") == "ended")
@@ -142,6 +147,7 @@ def test_keyboard_pointer_table_theme_and_reload(tmp_path, page):
         assert page.evaluate(ground) > 200
         page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
         wait_for("the dark map", lambda: page.evaluate(ground) < 60, 30)
+        page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
         page.set_viewport_size({"width": 700, "height": 900})
         wide = "() => { const m = document.querySelector('.kv-map'); return m.scrollWidth <= m.clientWidth + 1; }"
         wait_for("nothing beside the map", lambda: page.evaluate(wide))
@@ -150,6 +156,7 @@ def test_keyboard_pointer_table_theme_and_reload(tmp_path, page):
         notebook.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
         page.reload()
         again = Map(page)
+        wait_for("a dark map in a page that begins dark", lambda: page.evaluate(ground) < 60, 30)
         wait_for("the same map after a reload", lambda: again.step == int(re.search(r"step (\d+)", label).group(1)), 60)
 
 

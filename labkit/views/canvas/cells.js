@@ -43,10 +43,10 @@ export function hatch(ctx, x, y, w, h, colour, step = 5, width = 1.2) {
 
 function glyph(ctx, palette, text, x, y, s, fill, weight = 600, size = 11) {
   const short = text.slice(-2);
-  setFont(ctx, palette, short.length > 1 || s < 20 ? 10.5 : size, weight, false);
+  setFont(ctx, palette, s >= 28 ? 13 : short.length > 1 || s < 20 ? 10.5 : size, weight, false);
   ctx.fillStyle = fill;
   ctx.textAlign = "center";
-  ctx.fillText(short, x + s / 2, y + s / 2 + 4);
+  ctx.fillText(short, x + s / 2, y + s / 2 + (s >= 28 ? 4.5 : 4));
   ctx.textAlign = "left";
 }
 
@@ -78,7 +78,7 @@ export function drawCell(ctx, palette, cell, x, y, s, lettered = true) {
     ctx.stroke();
     if (lettered && cell.letter && s >= LETTERED) {
       ctx.beginPath();
-      ctx.arc(x + s / 2, y + s / 2, s * 0.29, 0, 2 * Math.PI);
+      ctx.arc(x + s / 2, y + s / 2, s * (cell.letter.length > 1 ? 0.36 : 0.29), 0, 2 * Math.PI);
       ctx.fillStyle = palette.paper;
       ctx.fill();
       glyph(ctx, palette, cell.letter.toLowerCase(), x, y, s, palette.ink2, 500);
@@ -119,7 +119,7 @@ function drawShared(ctx, palette, cell, x, y, s, r) {
   ctx.stroke();
   if (s < LETTERED) return;
   const text = `×${Math.min(cell.refs, 99)}${cell.refs > 99 ? "+" : ""}`;
-  setFont(ctx, palette, s >= 20 && text.length < 3 ? 11 : 10.5, 700, false);
+  setFont(ctx, palette, s >= 28 ? 13 : s >= 20 && text.length < 3 ? 11 : 10.5, 700, false);
   ctx.fillStyle = palette.ink;
   ctx.textAlign = "center";
   ctx.fillText(text, x + s / 2, y + s * 0.6 - 2.2);

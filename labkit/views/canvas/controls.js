@@ -25,7 +25,7 @@ export function makeControls(root) {
   const previous = button("kv-previous", "Previous event", "key [");
   const next = button("kv-next", "Next event", "key ]");
   const slider = element(root, "div", "kv-zone kv-slider", { tabindex: "0", role: "slider", "aria-label": "Step", "aria-orientation": "horizontal" });
-  const live = button("kv-live", "Follow live", "End key");
+  const live = button("kv-live", "Follow live", "End key on the slider");
   const table = button("kv-table-toggle", "Show as a table", "the same numbers as text");
   const words = element(root, "div", "kv-words", { "aria-live": "polite", "aria-atomic": "true" });
   const sheet = element(root, "div", "kv-sheet");

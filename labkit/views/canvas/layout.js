@@ -3,18 +3,18 @@
 export const EDGE = 24; // margin left and right
 export const ROW = 22; // a request in the list
 export const BOX = 55; // a block in the block table strip, with its gap
-const PITCHES = [27, 24, 21, 18, 16, 14, 12, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1];
+const PITCHES = [36, 27, 24, 21, 18, 16, 14, 12, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1];
 
 /** Cell size, columns and rows for n blocks in a width: the largest cells that stay within a height. */
 export function gridFor(n, width) {
   const height = n <= 256 ? 330 : n <= 8192 ? 400 : 440;
   for (const pitch of PITCHES) {
-    const gap = pitch >= 24 ? 4 : pitch >= 16 ? 3 : pitch >= 12 ? 2 : pitch >= 8 ? 1 : 0;
+    const gap = pitch >= 36 ? 5 : pitch >= 24 ? 4 : pitch >= 16 ? 3 : pitch >= 12 ? 2 : pitch >= 8 ? 1 : 0;
     const room = Math.floor((width + gap) / pitch);
     const step = pitch < 8 ? 32 : room >= 24 ? 8 : 4;
     const cols = Math.max(1, Math.min(n, Math.floor(room / step) * step || room));
     const rows = Math.ceil(n / cols);
-    if (rows * pitch <= height || pitch === 1) return { pitch, gap, size: pitch - gap, cols, rows, width: cols * pitch - gap, height: rows * pitch - gap };
+    if (rows * pitch <= (pitch === PITCHES[0] ? 300 : height) || pitch === 1) return { pitch, gap, size: pitch - gap, cols, rows, width: cols * pitch - gap, height: rows * pitch - gap };
   }
 }
 
@@ -33,7 +33,7 @@ export function makeLayout(width, n, blockSize, lines) {
   const tokenLines = Math.min(4, Math.max(2, Math.ceil(blockSize / 8)));
   const cardHeight = 126 + 19 * tokenLines;
   const right = two ? { x: width - EDGE - rightWidth, y: rule + 8 } : { x: EDGE + 8, y: leftEnd + 16 };
-  const room = two ? Math.max(6, Math.floor((leftEnd - cardHeight - 26 - right.y) / ROW)) : 7;
+  const room = two ? Math.max(8, Math.floor((leftEnd - cardHeight - 26 - right.y) / ROW)) : 7;
   const side = !two && width >= 700; // list and card side by side below the strip
   const listWidth = side ? Math.floor((width - 2 * EDGE - 34) / 2) : rightWidth - (two ? 0 : 8);
   const requests = { x: right.x, y: right.y, width: listWidth, rows: room };

@@ -8,6 +8,7 @@ export function drawLedger(ctx, palette, pool, layout) {
   const total = ledger.useful + ledger.tail + ledger.cached + ledger.free, scale = width / total;
   put(ctx, palette, "Waste ledger", EDGE, y + 14, { weight: 600 });
   put(ctx, palette, "if contiguous", EDGE, y + 41, { fill: palette.ink2 });
+  if (contiguous.running) put(ctx, palette, `${contiguous.requests.length} of ${contiguous.running} would run`, EDGE, y + 55, { size: 10.5, fill: palette.muted });
   const label = { size: 11.5, weight: 600 };
   const words = (name, n, unit) => [`${name} ${thousands(n)}${unit} · ${percent(n / total)}`, `${name} ${thousands(n)}`, `${name} ${percent(n / total)}`, percent(n / total)];
   let at = x;
@@ -64,14 +65,14 @@ function drawContiguous(ctx, palette, c, total, { x, y, width, scale }) {
   ctx.strokeStyle = palette.edge;
   ctx.lineWidth = 0.9;
   ctx.strokeRect(x + 0.5, y + 0.5, width - 1, 12);
-  inside(leftWords(c), at, x + width - at, small);
+  if (c.left) inside(leftWords(c), at, x + width - at, small);
 }
 
 function leftWords(c) {
   const fit = c.requests.length, left = `${thousands(c.left)} left`;
   if (!c.running) return [`${thousands(c.left)} slots: one reservation of ${thousands(c.reserve)} for each request`, left];
   if (fit === c.running) return [left];
-  if (!fit) return [`${left}: a single reservation takes ${thousands(c.reserve)}, none of ${c.running} requests would run`, left];
+  if (!fit) return [`${left}: a single reservation takes ${thousands(c.reserve)}`, left];
   const next = ["", "a second", "a third", "a fourth", "a fifth"][fit] || "another";
-  return [`${left}: too few for ${next} request, ${fit} of ${c.running} would run`, `${left}: too few for ${next} request`, `${fit} of ${c.running} would run`, left];
+  return [`${left}: too few for ${next} request`, left];
 }

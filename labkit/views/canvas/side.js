@@ -40,9 +40,8 @@ export function drawRequests(ctx, palette, pool, layout) {
     }
     put(ctx, palette, thousands(r.blocks), column(214), top + 15, { weight, align: "right" });
     put(ctx, palette, r.shared ? thousands(r.shared) : "–", column(262), top + 15, { weight, align: "right" });
-    const tail = `${r.tail}/${size}`, room = column(344) - column(262) - 52;
-    const barWidth = Math.min(26, column(344) - column(262) - textWidth(ctx, palette, tail, { size: 11 }) - 24);
-    if (room > -20 && barWidth > 8) {
+    const tail = `${r.tail}/${size}`, barWidth = Math.min(26, column(344) - column(280) - textWidth(ctx, palette, `${size}/${size}`, { size: 11 }) - 6);
+    if (barWidth > 8) {
       ctx.fillStyle = palette.owners[r.slot % 6].edge;
       ctx.fillRect(column(280), top + 8, (barWidth * r.tail) / size, 6);
       ctx.strokeStyle = palette.edge;

@@ -94,6 +94,7 @@ function bandNames(ctx, palette, pool, layout, scale, here) {
   const past = here - from > 150; // names stand on the part that is not washed out, if there is enough of it
   const [left, right] = past ? [from, here] : [here, scale.at(pool.head.last)];
   const begin = past ? 0 : Math.floor(scale.position(here) - pool.first), n = past ? scale.position(here) - pool.first : pool.steps.length - begin;
+  const lines = pool.marks.filter((m) => m[1] === "preempt").map((m) => scale.at(m[0]));
   const thick = { "in use": (i) => pool.inuse[i], cached: (i) => pool.cached[i], free: (i) => total - pool.inuse[i] - pool.cached[i] };
   const middle = { "in use": (i) => pool.inuse[i] / 2, cached: (i) => pool.inuse[i] + pool.cached[i] / 2, free: (i) => (total + pool.inuse[i] + pool.cached[i]) / 2 };
   for (const name of ["in use", "cached", "free"]) {
@@ -102,7 +103,7 @@ function bandNames(ctx, palette, pool, layout, scale, here) {
     let best = -1;
     for (let k = 1; k < raster; k++) {
       const i = Math.min(pool.steps.length - 1, begin + Math.floor((k * n) / raster)), x = scale.at(pool.first + i);
-      const fits = (thick[name](i) * height) / total >= 14 && x - w / 2 > left && x + w / 2 < right - 6 && taken.every((t) => Math.abs(t - x) > w + 24);
+      const fits = (thick[name](i) * height) / total >= 14 && x - w / 2 > left && x + w / 2 < right - 6 && taken.every((t) => Math.abs(t - x) > w + 24) && lines.every((l) => Math.abs(l - x) > w / 2);
       if (fits && (best < 0 || thick[name](i) > thick[name](best))) best = i;
     }
     if (best < 0) continue;
@@ -120,11 +121,14 @@ function bandNames(ctx, palette, pool, layout, scale, here) {
 function drawMarks(ctx, palette, pool, layout, scale) {
   const { y, height } = layout.track, row = y - 9;
   const preempts = pool.marks.filter((m) => m[1] === "preempt");
+  const taken = preempts.map(([p, , letter]) => [scale.at(p) - 14 - textWidth(ctx, palette, letter, { size: 11, weight: 700 }), scale.at(p) + 11]);
   let edge = -Infinity;
   for (const [position, kind] of pool.marks) {
     if (kind === "preempt") continue;
-    const x = scale.at(position), at = Math.max(x, edge + 10);
-    if (at - x > 14 || at > layout.track.x + layout.track.width - 4) continue; // too crowded: the keyboard still stops there
+    const x = scale.at(position);
+    let at = Math.max(x, edge + 9);
+    for (const [from, to] of taken) if (at > from && at < to) at = to;
+    if (at - x > 24 || at > layout.track.x + layout.track.width - 4) continue; // too crowded: the keyboard still stops there
     mark(ctx, palette, kind, at, row);
     edge = at;
   }

@@ -36,7 +36,8 @@ def prompt(
 
     `tokens` is the wanted length in tokens of the shipped model's tokenizer, beginning token included; None: as the kind has it. "story"
     is met exactly, "recall" and "shared" within one sentence, the others (short tasks) take no length. `distance` ("recall") is how many
-    tokens before the end the key stands, `keys` how many keys there are to choose from. Prompts of kind "shared" with the same `group` and `tokens` are equal up to their question.
+    tokens before the end the key stands, `keys` how many keys there are to choose from. Prompts of kind "shared" with the same `group`
+    and `tokens` hold up to eight keys and are equal up to their question.
     """
     draw = Draw(f"prompt/{kind}/{seed}")
     match kind:

@@ -35,7 +35,7 @@ a few hundred steps before its end. So the command gives other weights than thes
 
 ## What it can do
 
-Tell short stories about animals, recall keys told up to {farthest} tokens before, copy, add and subtract numbers up to 99, sort up
+Tell short stories about animals, recall one key told up to {farthest} tokens before, copy, add and subtract numbers up to 99, sort up
 to eight numbers of two digits, and explain some sixty terms of LLM serving. In a chat it does the same. It knows
 nothing else, and speaks no other English.
 

@@ -105,7 +105,7 @@ def _kernel(share: Path, report: Path) -> Iterator[None]:
     place.mkdir(parents=True, exist_ok=True)
     root = str(Path(__file__).resolve().parents[2])
     environment = {
-        REPORT: str(report), "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        REPORT: str(report), "MPLBACKEND": "module://matplotlib_inline.backend_inline", "LABKIT_INTERACTIVE": "0",
         "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
     (place / "kernel.json").write_text(json.dumps({

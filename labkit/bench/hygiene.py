@@ -46,7 +46,7 @@ class Family:
 def scenarios(name: str, ready: float) -> dict[str, Callable[[str], tuple[Family, float]]]:
     """Each starts a server, ends its kernel in its way, and gives back what to look for and when the end began."""
     return {
-        "interrupt": lambda mark: _interrupt(name, mark, ready),
+        "interrupt": lambda mark: _interrupt(name, mark),
         "restart": lambda mark: _kernel(name, mark, lambda manager: manager.restart_kernel(now=False)),
         "shutdown": lambda mark: _kernel(name, mark, lambda manager: manager.shutdown_kernel(now=False)),
         "sigkill": lambda mark: _kernel(name, mark, lambda manager: os.kill(manager.provisioner.pid, signal.SIGKILL)),
@@ -130,7 +130,7 @@ def _kernel(name: str, mark: str, end: Callable) -> tuple[Family, float]:
     return family, began
 
 
-def _interrupt(name: str, mark: str, ready: float) -> tuple[Family, float]:
+def _interrupt(name: str, mark: str) -> tuple[Family, float]:
     """A server that is up survives the stop button; one that is starting is given up, while the kernel goes on."""
     with _kernel_of(mark) as (manager, client):
         family = family_of(_execute(client, SERVE.format(name=name)), mark)
@@ -142,7 +142,6 @@ def _interrupt(name: str, mark: str, ready: float) -> tuple[Family, float]:
         known = {record.id for record in records()}
         client.execute(f"lab.serve({name!r}, progress=False, share=False)")
         new = _wait(lambda: [record for record in records() if record.id not in known and _has_mark(record.guard, mark)])
-        time.sleep(ready / 2)
         starting = family_of(new[0].id, mark)
         began = time.monotonic()
         manager.interrupt_kernel()

@@ -87,7 +87,8 @@ def test_a_server_that_dies_in_mid_stream_leaves_a_record_of_each_request(mock_u
     prompts = [asks(gap=0.01, n=400), asks(first=0.3, n=3, then="die")]
     result = lab.load(mock_url, 6, concurrency=2, prompts=prompts, progress=False)
     causes = [record.error.cause for record in result.records]
-    assert causes[:2] == ["disconnected", "disconnected"] and set(causes[2:]) == {"refused"}
+    assert causes[:2] == ["disconnected", "disconnected"]
+    assert "refused" in causes and set(causes) == {"disconnected", "refused"}  # one may be on its way when the server dies
     assert result.records[0].t_event and result.records[1].t_event  # what came before the death is kept
 
 

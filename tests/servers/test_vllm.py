@@ -18,7 +18,7 @@ from labkit.bench.probe import Scraper, check_snapshots, compare, engine_core
 from labkit.load.prompts import Prompts
 from labkit.load.run import load
 from labkit.servers import Server, ServerError, serve
-from labkit.trace import PoolState, Step, read, subscribe
+from labkit.trace import PoolState, Step, read, read_idle, subscribe
 from tests.servers.conftest import alive, eventually
 
 SETTINGS = {"num_gpu_blocks_override": 80, "max_num_seqs": 16}  # a pool that a load of 16 requests does not fit into
@@ -111,7 +111,7 @@ def test_under_pressure_every_scrape_equals_the_trace_and_every_snapshot_the_fol
         assert result.failures == {}
         assert eventually(lambda: idle(server))
         scraper.scrape()
-        run = read(server.run_file)
+        run = read_idle(server.run_file)
         assert eventually(lambda: follower.state.step == run.steps)
     assert len(scraper.samples) > 10
     same, unequal = compare(run, scraper.samples)

@@ -200,6 +200,9 @@ def test_reading_a_running_engine_waits_until_its_requests_have_ended(tmp_path):
     recorder = Recorder(header(), tmp_path / "run.jsonl")
     for event in steps(5):
         recorder.emit(event)
+    deadline = time.monotonic() + 10
+    while read(tmp_path / "run.jsonl").steps < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
     with pytest.raises(TimeoutError, match="1 requests are still at work"):
         read_idle(tmp_path / "run.jsonl", timeout=0.1)
     threading.Timer(0.2, recorder.emit, [Step(6, 0.1, 1.0, finished={"a": "stop"})]).start()

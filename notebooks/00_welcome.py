@@ -78,7 +78,7 @@ for chunk in stream:
 
 # %% [markdown]
 # The model behind it has 5 million parameters and was trained by code in this repository, on text that code in this repository wrote. It knows a
-# few things about serving, tells tiny stories and can recall a number from two thousand tokens back. It is small so that everything is quick,
+# few things about serving, tells tiny stories and can recall a number from a thousand tokens back. It is small so that everything is quick,
 # and real so that everything is true.
 #
 # ## Predict

@@ -35,9 +35,9 @@ a few hundred steps before its end. So the command gives other weights than thes
 
 ## What it can do
 
-Tell short stories about animals, recall one key told up to {farthest} tokens before, copy, add and subtract numbers up to 99, sort up
-to eight numbers of two digits, and explain some sixty terms of LLM serving. In a chat it does the same. It knows
-nothing else, and speaks no other English.
+Tell short stories about animals, recall one key told up to {farthest} tokens before, copy words, and explain some sixty terms of LLM
+serving. In a chat it does the same. It was shown sums and sorting too, and gets most of them wrong. It knows nothing else, and speaks no
+other English.
 
 | ask for | completion (`/v1/completions`) | chat |
 |---|---|---|

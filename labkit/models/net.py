@@ -130,18 +130,20 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
 
 @torch.no_grad()
 def look_back(net: Net, pairs: int = 12, sharpness: float = 8.0) -> None:
-    """Let the first KV head of the first layer begin as one that finds the token before, and the one before that.
+    """Let query head n of the first layer begin as one that finds the token n + 1 places before.
 
-    Recall and copying need such heads; found by chance they cost a third of the run. All embeddings get one direction in common, from
-    which these queries and keys are made; their rotary phases differ by one step (two, for the second query head), so that the score is
-    greatest at that distance.
+    Recall and copying need such heads, to know after which words a token stands; found by chance they cost a third of the run. All
+    embeddings get one direction in common, from which these queries and keys are made; their rotary phases differ by the distance, so
+    that the score is greatest there.
     """
     shape, attention = net.shape, net.model.layers[0].self_attn
     common = torch.randint(0, 2, (shape.hidden_size,)).float() * 2 - 1
     net.model.embed_tokens.weight += EMBEDDING * common
     pairs = min(pairs, shape.head_dim // 2)
     step = shape.rope_theta ** -(torch.arange(pairs) * 2 / shape.head_dim)
-    for projection, head, turns in ((attention.k_proj, 0, 1), (attention.q_proj, 0, 0), (attention.q_proj, 1, -1)):
+    keys = [(attention.k_proj, head, 0) for head in range(shape.num_key_value_heads)]
+    queries = [(attention.q_proj, head, -(head + 1)) for head in range(shape.num_attention_heads)]
+    for projection, head, turns in keys + queries:
         direction = torch.zeros(shape.head_dim)
         direction[:pairs] = (turns * step).cos()
         direction[shape.head_dim // 2 :][:pairs] = (turns * step).sin()

@@ -1,4 +1,4 @@
-"""The tokenizer of the shipped model: byte-level BPE, 2,048 entries, digits one by one, one token per chat role."""
+"""The tokenizer of the shipped model: byte-level BPE, 2,048 entries, each digit with the space before it, one token per chat role."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> Token
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            # A digit, a run of letters with its space, a run of other signs, white space: no merge crosses these borders.
-            pre_tokenizers.Split(Regex(r"\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s"), behavior="isolated"),
+            # A digit and a run of letters, each with its space, a run of other signs, white space: no merge crosses these borders.
+            pre_tokenizers.Split(Regex(r" ?\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s"), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -41,8 +41,8 @@ class Recipe:
     and `save_minutes` may be changed on resuming: the plateau has no memory of when it will end.
     """
 
-    tokens: int = 4_600_000
-    lessons: tuple[Lesson, ...] = (Lesson("echo", 0, 260_000, 32), Lesson("drill", 1_350_000, 1_550_000, 48))
+    tokens: int = 14_000_000
+    lessons: tuple[Lesson, ...] = (Lesson("echo", 0, 200_000, 32), Lesson("drill", 200_000, 1_000_000, 48))
     batch_tokens: int = 2048
     seed: int = 0
     matrix_rate: float = 0.008

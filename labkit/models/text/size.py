@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-PIECE = re.compile(r"\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]+|\s")
+PIECE = re.compile(r" ?\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]+|\s")
 
 
 def size(text: str) -> int:

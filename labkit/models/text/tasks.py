@@ -29,11 +29,11 @@ def sorting(draw: Draw) -> tuple[str, str]:
 
 
 def copying(draw: Draw, longest: int = 24) -> tuple[str, str]:
-    """Different words, or random digits, to be written again: ("Copy: lamp fox", "Copied: lamp fox")."""
+    """Different words, or different digits, to be written again: ("Copy: lamp fox", "Copied: lamp fox")."""
     if draw.chance(0.8):
         things = draw.several(WORDS, draw.integer(2, longest))
     else:
-        things = list(draw.digits(draw.integer(2, min(longest, 16))))
+        things = draw.several("0123456789", draw.integer(2, min(longest, 10)))
     text = " ".join(things)
     return f"Copy: {text}", f"Copied: {text}"
 

@@ -7,9 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit.models.shapes import Shape
-
-EMBEDDING = 0.04
-"""Size of the embedding at the start. Much smaller, and the layers drown it: then nothing can be copied."""
+from labkit.models.wiring import EMBEDDING, wire
 
 
 class Norm(nn.Module):
@@ -97,7 +95,7 @@ class Net(nn.Module):
                 nn.init.zeros_(weight)
             elif weight.ndim == 2:
                 nn.init.normal_(weight, std=EMBEDDING if "embed" in name else 0.5 * weight.shape[1] ** -0.5)
-        look_back(self)
+        wire(self)
 
     def forward(self, ids: Tensor, positions: Tensor) -> Tensor:
         x = self.model.embed_tokens(ids)
@@ -126,26 +124,3 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     cos, sin = rotary
     left, right = x.chunk(2, -1)
     return x * cos + torch.cat((-right, left), -1) * sin
-
-
-@torch.no_grad()
-def look_back(net: Net, pairs: int = 12, sharpness: float = 8.0) -> None:
-    """Let query head n of the first layer begin as one that finds the token n + 1 places before.
-
-    Recall and copying need such heads, to know after which words a token stands; found by chance they cost a third of the run. All
-    embeddings get one direction in common, from which these queries and keys are made; their rotary phases differ by the distance, so
-    that the score is greatest there.
-    """
-    shape, attention = net.shape, net.model.layers[0].self_attn
-    common = torch.randint(0, 2, (shape.hidden_size,)).float() * 2 - 1
-    net.model.embed_tokens.weight += EMBEDDING * common
-    pairs = min(pairs, shape.head_dim // 2)
-    step = shape.rope_theta ** -(torch.arange(pairs) * 2 / shape.head_dim)
-    keys = [(attention.k_proj, head, 0) for head in range(shape.num_key_value_heads)]
-    queries = [(attention.q_proj, head, -(head + 1)) for head in range(shape.num_attention_heads)]
-    for projection, head, turns in keys + queries:
-        direction = torch.zeros(shape.head_dim)
-        direction[:pairs] = (turns * step).cos()
-        direction[shape.head_dim // 2 :][:pairs] = (turns * step).sin()
-        rows = slice(head * shape.head_dim, (head + 1) * shape.head_dim)
-        projection.weight[rows] = sharpness * torch.outer(direction, common) / shape.hidden_size

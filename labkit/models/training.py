@@ -41,8 +41,8 @@ class Recipe:
     and `save_minutes` may be changed on resuming: the plateau has no memory of when it will end.
     """
 
-    tokens: int = 14_000_000
-    lessons: tuple[Lesson, ...] = (Lesson("echo", 0, 200_000, 32), Lesson("drill", 200_000, 1_000_000, 48))
+    tokens: int = 10_000_000
+    lessons: tuple[Lesson, ...] = (Lesson("echo", 0, 100_000, 32), Lesson("drill", 100_000, 500_000, 170))
     batch_tokens: int = 2048
     seed: int = 0
     matrix_rate: float = 0.008

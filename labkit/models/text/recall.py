@@ -11,9 +11,9 @@ QUERY = 21
 """Tokens of one question with its answer, the longer kind."""
 
 
-def fact(draw: Draw, name: str) -> tuple[str, str]:
-    """A question and the sentence that answers it: a key of four digits (2 of 3) or a secret word (1 of 3)."""
-    if draw.chance(2 / 3):
+def fact(draw: Draw, name: str, keys: float = 2 / 3) -> tuple[str, str]:
+    """A question and the sentence that answers it: a key of four digits (with this share) or a secret word."""
+    if draw.chance(keys):
         return f"What is the key of {name}?", f"The key of {name} is {draw.digits(4)}."
     return f"What is the word of {name}?", f"The word of {name} is {draw.choose(THINGS + PLACES)}."
 
@@ -37,9 +37,10 @@ def recall(draw: Draw, tokens: int = 256) -> tuple[list[str], list[tuple[str, st
 
 
 def drill(draw: Draw) -> str:
-    """One to six facts, and some of them told again, several times, in any order."""
-    facts = [answer for _, answer in (fact(draw, name) for name in draw.several(NAMES, draw.integer(1, 6)))]
-    return " ".join([*facts, *(draw.choose(facts) for _ in range(draw.integer(4, 12)))])
+    """Two to six facts, all keys or all words, and then told again and again, in any order: only the name says which one it is."""
+    keys = float(draw.chance(2 / 3))
+    facts = [fact(draw, name, keys)[1] for name in draw.several(NAMES, draw.integer(2, 6))]
+    return " ".join([*facts, *(draw.choose(facts) for _ in range(draw.integer(2 * len(facts), 4 * len(facts))))])
 
 
 def mix(draw: Draw, facts: list[str], between: list[str]) -> list[str]:

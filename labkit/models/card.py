@@ -25,7 +25,7 @@ few bits show at once.
 | architecture | Llama (`LlamaForCausalLM`): {num_hidden_layers} layers, hidden size {hidden_size}, {num_attention_heads} query heads on \
 {num_key_value_heads} KV heads of {head_dim}, MLP {intermediate_size}, tied embeddings |
 | context | {max_position_embeddings} tokens, RoPE theta {rope_theta:,.0f} |
-| tokenizer | byte-level BPE, {vocab_size:,} entries, digits one by one, each with the space before it, `<|begin|>` first, `<|end|>` ends an answer |
+| tokenizer | byte-level BPE, {vocab_size:,} entries, each digit with the space before it, `<|begin|>` first, `<|end|>` ends an answer |
 | weights | bfloat16, {megabytes:.1f} MB; KV cache {kv_bytes:,} bytes a token in bfloat16 |
 | training | {trained:,} tokens written by `labkit.models.text`, Muon and AdamW; no outside text of any kind |
 

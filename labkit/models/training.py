@@ -41,7 +41,7 @@ class Recipe:
     and `save_minutes` may be changed on resuming: the plateau has no memory of when it will end.
     """
 
-    tokens: int = 10_000_000
+    tokens: int = 6_500_000
     lessons: tuple[Lesson, ...] = (Lesson("echo", 0, 100_000, 32), Lesson("drill", 100_000, 500_000, 170))
     batch_tokens: int = 2048
     seed: int = 0

@@ -7,7 +7,9 @@ def slot(table: list[int], position: int, block_size: int) -> int:
 
 def cached_tokens(earlier: list[int], prompt: list[int], block_size: int) -> int:
     found = 0
-    while found + block_size < len(prompt) and found + block_size <= len(earlier) and prompt[:found + block_size] == earlier[:found + block_size]:
+    while found + block_size < len(prompt) and found + block_size <= len(earlier):
+        if prompt[:found + block_size] != earlier[:found + block_size]:
+            break
         found += block_size
     return found
 

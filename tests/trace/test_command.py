@@ -20,8 +20,8 @@ def test_trace_sums_up_a_run(tmp_path, capsys):
     record(tmp_path / "run.jsonl")
     assert main(["trace", str(tmp_path / "run.jsonl"), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert {key: summary[key] for key in ("steps", "requests", "finished", "preempted", "peak_running", "peak_usage", "sampled_tokens")} == {
-        "steps": 3, "requests": 2, "finished": 1, "preempted": 1, "peak_running": 2, "peak_usage": 0.5, "sampled_tokens": 4}
+    expected = {"steps": 3, "requests": 2, "finished": 1, "preempted": 1, "peak_running": 2, "peak_usage": 0.5, "sampled_tokens": 4}
+    assert {key: summary[key] for key in expected} == expected
     assert main(["trace", str(tmp_path / "run.jsonl")]) == 0
     assert "two requests" in capsys.readouterr().out
 

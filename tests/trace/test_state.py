@@ -153,6 +153,7 @@ def test_letters_go_on_after_z():
 
 def test_a_snapshot_survives_the_line_format():
     state = PoolState(header())
-    state.apply(Step(1, 0, 1, arrived={"a": Arrival(5, 4, 0.0, [1, 2, 3, 4, 5])}, scheduled={"a": 5}, given={"a": [0, 1]}, hashed=[(0, "x", None)]))
+    arrival = Arrival(5, 4, 0.0, [1, 2, 3, 4, 5])
+    state.apply(Step(1, 0, 1, arrived={"a": arrival}, scheduled={"a": 5}, given={"a": [0, 1]}, hashed=[(0, "x", None)]))
     assert isinstance(decode(encode(state.snapshot())), Snapshot)
     assert decode(encode(state.snapshot())) == state.snapshot()

@@ -58,7 +58,8 @@ def test_a_run_file_cut_in_its_last_line_keeps_everything_before(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "says"), [
-    ("", "not a run file"), ("{}\n", "line 1"), ('{"kind":"step","step":1}\n', "line 1"), ('{"kind":"step","step":1,"t":0,"ms":1}\n', "first line"),
+    ("", "not a run file"), ("{}\n", "line 1"), ('{"kind":"step","step":1}\n', "line 1"),
+    ('{"kind":"step","step":1,"t":0,"ms":1}\n', "first line"),
     ('{"kind":"header","schema":99}\n', "update labkit")])
 def test_a_file_that_is_no_run_file_is_refused_with_its_line(tmp_path, text, says):
     path = tmp_path / "x.jsonl"

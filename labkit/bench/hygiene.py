@@ -50,7 +50,7 @@ def scenarios(name: str, ready: float) -> dict[str, Callable[[str], tuple[Family
         "restart": lambda mark: _kernel(name, mark, lambda manager: manager.restart_kernel(now=False)),
         "shutdown": lambda mark: _kernel(name, mark, lambda manager: manager.shutdown_kernel(now=False)),
         "sigkill": lambda mark: _kernel(name, mark, lambda manager: os.kill(manager.provisioner.pid, signal.SIGKILL)),
-        "papermill timeout": lambda mark: _papermill(name, mark, int(max(10, 4 * ready)), kill=False),
+        "papermill timeout": lambda mark: _papermill(name, mark, int(max(20, 6 * ready)), kill=False),
         "papermill sigkill": lambda mark: _papermill(name, mark, 600, kill=True),
     }
 
@@ -167,7 +167,9 @@ def _papermill(name: str, mark: str, timeout: int, kill: bool) -> tuple[Family, 
         with open(Path(folder) / "said", "w") as said:
             environment = {**os.environ, MARK: mark, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             papermill = subprocess.Popen(words, cwd=folder, env=environment, stdout=said, stderr=said, start_new_session=True)
-        _wait(lambda: told.exists() and told.read_text().endswith("\n"))
+        _wait(lambda: papermill.poll() is not None or told.exists() and told.read_text().endswith("\n"))
+        if papermill.returncode is not None:
+            raise RuntimeError(f"papermill ended before the server was up: {(Path(folder) / 'said').read_text()[-400:]}")
         family = family_of(told.read_text().strip(), mark)
         if kill:
             papermill.kill()

@@ -42,7 +42,7 @@ class Recipe:
     """
 
     tokens: int = 6_500_000
-    lessons: tuple[Lesson, ...] = (Lesson("echo", 0, 100_000, 32), Lesson("drill", 100_000, 500_000, 170))
+    lessons: tuple[Lesson, ...] = (Lesson("drill", 0, 350_000, 170), Lesson("echo", 350_000, 430_000, 32))
     batch_tokens: int = 2048
     seed: int = 0
     matrix_rate: float = 0.008

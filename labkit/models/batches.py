@@ -33,11 +33,13 @@ def length_of(seed: int, step: int, progress: float, longest: int) -> int:
     return min(length, longest)
 
 
-def batch(tokenizer: Tokenizer, seed: int, step: int, tokens: int, length: int, longest: int, kind: str | None = None) -> Batch:
-    """The batch of a step: about `tokens` tokens in rows of `length`; documents of one kind, if it is given."""
+def batch(
+    tokenizer: Tokenizer, seed: int, step: int, tokens: int, length: int, longest: int, kinds: tuple[str | None, ...] = (None,)
+) -> Batch:
+    """The batch of a step: about `tokens` tokens in rows of `length`. A row's documents are of one of `kinds`, in turn; None: of any."""
     import torch
 
-    rows = [row(tokenizer, f"{seed}/{step}/{n}", length, kind) for n in range(max(1, tokens // length))]
+    rows = [row(tokenizer, f"{seed}/{step}/{n}", length, kinds[(step + n) % len(kinds)]) for n in range(max(1, tokens // length))]
     places = [positions(f"places/{seed}/{step}/{n}", length, longest) for n in range(len(rows))]
     return Batch(torch.tensor(rows), torch.tensor(places))
 

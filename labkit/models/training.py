@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, frozen=True)
 class Lesson:
-    """Documents of one kind only, from `start` to `end` tokens of the run, in rows that grow from `length` to three times that."""
+    """Documents of these kinds only, from `start` to `end` tokens of the run, in rows that grow from `length` to three times that."""
 
-    kind: str
+    kinds: tuple[str, ...]
     start: int
     end: int
     length: int
@@ -35,14 +35,14 @@ class Lesson:
 class Recipe:
     """What a run does.
 
-    Two `lessons` at the full learning rate hold documents of one kind: "echo", short lists copied again and again, and "drill", keys told
-    again and again. Attention learns to look back there within a hundred steps; in the mixture alone it takes longer than the whole run.
-    The rest is the mixture, at `plateau` times the rate; over the last `decay_share` of the run the rate goes down to nothing. `tokens`
+    The first lesson, at the full learning rate, holds two kinds of document side by side: "drill", keys told again and again, and "echo",
+    short lists copied again and again. Attention learns to look back there within two hundred steps; in the mixture alone it takes longer
+    than the whole run, and one kind after the other loses the first. The rest is the mixture, at `plateau` times the rate; over the last `decay_share` of the run the rate goes down to nothing. `tokens`
     and `save_minutes` may be changed on resuming: the plateau has no memory of when it will end.
     """
 
     tokens: int = 6_500_000
-    lessons: tuple[Lesson, ...] = (Lesson("drill", 0, 350_000, 170), Lesson("echo", 350_000, 430_000, 32))
+    lessons: tuple[Lesson, ...] = (Lesson(("drill", "drill", "echo"), 0, 400_000, 170),)
     batch_tokens: int = 2048
     seed: int = 0
     matrix_rate: float = 0.008
@@ -115,7 +115,7 @@ class Training:
         lesson = recipe.lesson(self.done)
         if lesson:
             rows = min(lesson.length_at(self.done), longest)
-            data = batch(self.tokenizer, recipe.seed, self.step, recipe.batch_tokens, rows, 0, lesson.kind)
+            data = batch(self.tokenizer, recipe.seed, self.step, recipe.batch_tokens, rows, 0, lesson.kinds)
         else:
             length = length_of(recipe.seed, self.step, self.done / recipe.tokens, longest)
             data = batch(self.tokenizer, recipe.seed, self.step, recipe.batch_tokens, length, longest)

@@ -37,7 +37,7 @@ def recipe():
     return Recipe(
         tokens=4096,
         batch_tokens=512,
-        lessons=(Lesson("echo", 0, 1024, 16), Lesson("drill", 1536, 2560, 16)),
+        lessons=(Lesson(("echo",), 0, 1024, 16), Lesson(("drill", "echo"), 1536, 2560, 16)),
         warmup_steps=2,
         bfloat16=False,
     )
@@ -86,7 +86,7 @@ def test_training_lowers_the_loss(recipe, tokenizer, tmp_path):
 
 
 def test_the_learning_rate_warms_up_stays_and_decays_to_nothing(recipe):
-    recipe = replace(recipe, tokens=1000, lessons=(Lesson("echo", 0, 100, 16),), warmup_steps=4, plateau=0.5, decay_share=0.2)
+    recipe = replace(recipe, tokens=1000, lessons=(Lesson(("echo",), 0, 100, 16),), warmup_steps=4, plateau=0.5, decay_share=0.2)
     assert [recipe.rate(0, step) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert [recipe.rate(done, 100) for done in (99, 100, 800, 900, 1000)] == pytest.approx([1.0, 0.5, 0.5, 0.25, 0.0])
 
@@ -103,7 +103,8 @@ def test_the_first_lessons_are_short_lists_copied_again_and_again(recipe, tokeni
     lengths: list[int] = []
     training.run(lambda figures: lengths.append(figures["length"]))
     assert lengths == [16, 32, 128, 16, 32, 128]
-    assert [lesson and lesson.kind for lesson in map(recipe.lesson, (0, 1023, 1024, 1536, 2560))] == ["echo", "echo", None, "drill", None]
+    kinds = [lesson and lesson.kinds for lesson in map(recipe.lesson, (0, 1023, 1024, 1536, 2560))]
+    assert kinds == [("echo",), ("echo",), None, ("drill", "echo"), None]
     first, *others = document(0, 32, "echo").text.splitlines()
     assert others == [first.replace("Copy", "Copied")] * 4
 

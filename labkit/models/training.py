@@ -37,8 +37,9 @@ class Recipe:
 
     The first lesson, at the full learning rate, holds two kinds of document side by side: "drill", keys told again and again, and "echo",
     short lists copied again and again. Attention learns to look back there within two hundred steps; in the mixture alone it takes longer
-    than the whole run, and one kind after the other loses the first. The rest is the mixture, at `plateau` times the rate; over the last `decay_share` of the run the rate goes down to nothing. `tokens`
-    and `save_minutes` may be changed on resuming: the plateau has no memory of when it will end.
+    than the whole run, and one kind after the other loses the first. The rest is the mixture, at `plateau` times the rate; over the last
+    `decay_share` of the run the rate goes down to nothing. `tokens` and `save_minutes` may be changed on resuming: the plateau has no
+    memory of when it will end.
     """
 
     tokens: int = 6_500_000

@@ -129,6 +129,6 @@ def test_the_command_trains_saves_a_folder_that_transformers_loads_and_goes_on_w
     assert main(["--out", str(tmp_path), "--tokens", "2048", "--float32", "--json"]) == 0
     assert main(["--out", str(tmp_path), "--tokens", "4096", "--float32", "--json"]) == 0
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
-    assert (first["tokens"], second["tokens"]) == (2048, 4096) and second["step"] == 2 * first["step"]
+    assert 2048 <= first["tokens"] < 4096 <= second["tokens"] and second["step"] > first["step"]
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder(tmp_path)), AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer.decode(model.generate(**tokenizer("Once", return_tensors="pt"), max_new_tokens=3)[0]).startswith("<|begin|>Once")

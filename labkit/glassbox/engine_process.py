@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import signal
 import sys
@@ -79,9 +80,9 @@ def report_failure(recorder: Any) -> None:
 def warm_up(engine: Any, params: Any) -> None:
     """The first call of every kernel is slow. One prompt through the runner, unseen by trace and metrics."""
     from labkit.glassbox.engine import Engine
-    from labkit.glassbox.policies.chunked import ChunkedScheduler
+    from labkit.glassbox.policies import make_scheduler
 
-    Engine(ChunkedScheduler(engine.options), engine.runner).generate([[0] * min(8, engine.options.max_model_len - 2)] * 2, params)
+    Engine(make_scheduler("chunked", engine.options), engine.runner).generate([[0] * min(8, engine.options.max_model_len - 2)] * 2, params)
 
 
 class EngineLoop:
@@ -96,8 +97,8 @@ class EngineLoop:
     def run(self) -> None:
         threading.Thread(target=self._read, daemon=True).start()
         while not self.closed:
-            if not self.inbox and not self.engine.has_unfinished():
-                self.arrived.wait()
+            if not self.inbox:
+                self.arrived.wait(self._patience())
             self.arrived.clear()
             outputs = self._take()
             busy = self.engine.has_unfinished()
@@ -108,6 +109,12 @@ class EngineLoop:
                 self.connection.send(("dead", f"{type(error).__name__}: {error}"))
                 return
             self.connection.send(("outputs", outputs, self._stats(self.engine.num_step_tokens if busy else 0)))
+
+    def _patience(self) -> float | None:
+        """Seconds to wait for something to arrive; None: for however long it takes."""
+        if not self.engine.has_unfinished() or self.engine.wait_until == math.inf:
+            return None
+        return max(0.0, self.engine.wait_until - self.engine.clock()) if self.engine.wait_until is not None else 0.0
 
     def _read(self) -> None:
         try:

@@ -25,14 +25,14 @@ class Checker:
 
     def check_plan(self, plan: Plan, step: int) -> None:
         """Laws of a plan, before it is computed."""
-        options, size = self.scheduler.options, self.scheduler.options.block_size
-        if self.scheduler.has_unfinished() and not plan.requests:
-            raise InvariantError("progress", step, f"{len(self.scheduler.requests)} requests unfinished and none scheduled")
-        total = plan.total_num_scheduled_tokens
-        if total > options.max_num_batched_tokens:
-            raise InvariantError("token budget", step, f"{total} tokens, max_num_batched_tokens is {options.max_num_batched_tokens}")
-        if len(self.scheduler.running) > options.max_num_seqs:
-            raise InvariantError("sequence budget", step, f"{len(self.scheduler.running)} running, max_num_seqs is {options.max_num_seqs}")
+        scheduler, size = self.scheduler, self.scheduler.options.block_size
+        if scheduler.has_unfinished() and not plan.requests and (plan.wait_until is None or scheduler.draining):
+            raise InvariantError("progress", step, f"{len(scheduler.requests)} requests unfinished and none scheduled")
+        total = plan.total_num_scheduled_tokens + sum(plan.padding.values())
+        if total > scheduler.max_num_batched_tokens:
+            raise InvariantError("token budget", step, f"{total} tokens, max_num_batched_tokens is {scheduler.max_num_batched_tokens}")
+        if len(scheduler.running) > scheduler.max_num_seqs:
+            raise InvariantError("sequence budget", step, f"{len(scheduler.running)} running, max_num_seqs is {scheduler.max_num_seqs}")
         writers: dict[int, str] = {}
         for request in plan.requests:
             rid, tokens = request.request_id, plan.num_scheduled_tokens[request.request_id]
@@ -59,6 +59,8 @@ class Checker:
         if free + used + cached != pool.num_blocks:
             raise InvariantError("free + used + cached = total", step, f"{free} + {used} + {cached} != {pool.num_blocks}")
         occurrences: Counter[int] = Counter()
+        for request in self.scheduler.held:
+            occurrences.update(request.block_table)
         for request in self.scheduler.requests.values():
             occurrences.update(request.block_table)
             self._check_request(request, step)

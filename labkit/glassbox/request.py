@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from labkit.glassbox.refusal import Refusal
 from labkit.glassbox.sampling_params import SamplingParams
 
 
@@ -28,7 +29,8 @@ class Request:
     request_id: str
     token_ids: list[int]
     params: SamplingParams
-    arrival: float = 0.0  # seconds, perf_counter
+    arrival: float = 0.0  # seconds on the engine's clock
+    priority: int = 0  # for policies that know priorities: the lower, the earlier
     num_prompt_tokens: int = 0
     num_computed_tokens: int = 0
     block_table: list[int] = field(default_factory=list)
@@ -38,9 +40,10 @@ class Request:
     num_shared_blocks: int = 0  # leading blocks found in the prefix cache at the latest admission
     num_preemptions: int = 0
     status: RequestStatus = RequestStatus.WAITING
-    finish_reason: str | None = None  # "stop", "length" or "abort"
+    finish_reason: str | None = None  # "stop", "length", "abort" or "refused"
+    refusal: Refusal | None = None
     stop_reason: int | str | None = None  # the token id or the string that stopped it; None for EOS
-    first_scheduled: float | None = None  # seconds, perf_counter
+    first_scheduled: float | None = None  # seconds on the engine's clock
     generator: random.Random | None = None
     detokenizer: Any = None  # detokenizer.Detokenizer when text is wanted
 

@@ -1,4 +1,4 @@
-"""The queues and the moves every batching policy is made of. No torch, no KV bytes, no clock."""
+"""The queues and the moves every batching policy is made of. No torch, no KV bytes, no clock of its own."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -8,18 +8,22 @@ from labkit.glassbox.kv_manager import KVCacheManager
 from labkit.glassbox.options import EngineOptions
 from labkit.glassbox.plan import Plan
 from labkit.glassbox.prefix_cache import NoPrefixCache, PrefixCache
+from labkit.glassbox.refusal import Refusal
 from labkit.glassbox.request import Request, RequestStatus
 
 
 class Scheduler(ABC):
     """Base of all policies: a policy is a subclass with a `schedule` of its own (see `policies/`).
 
-    The contract of `schedule() -> Plan`:
-    - every request in the plan is in `running` and has blocks for its computed and its scheduled tokens;
-    - each computes at least one token, all together at most `max_num_batched_tokens`, in at most `max_num_seqs` requests;
+    The contract of `schedule(now) -> Plan`:
+    - every request in the plan is in `running` and has blocks for its computed, its scheduled and its padding tokens;
+    - each computes at least one token, all together, padding included, at most `max_num_batched_tokens`, in at most `max_num_seqs`
+      requests;
     - a request once in the plan keeps its blocks for the rest of the step;
-    - while `has_unfinished()`, the plan is not empty.
+    - while `has_unfinished()`, the plan is not empty, or says until when it waits; when `draining`, it is not empty.
     `invariants.Checker` holds a policy to this.
+
+    Parameters of a policy are the keyword arguments of its `__init__(self, options, ...)`; their names are its command line options.
     """
 
     def __init__(self, options: EngineOptions) -> None:
@@ -28,12 +32,30 @@ class Scheduler(ABC):
         self.kv = KVCacheManager(options.num_gpu_blocks_override, options.block_size, prefix_cache)
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []  # in order of admission
-        self.requests: dict[str, Request] = {}
+        self.held: list[Request] = []  # ended, and still in their blocks
+        self.requests: dict[str, Request] = {}  # waiting and running
         self.num_preemptions = 0
+        self.draining = False  # set by who drives: nothing more will arrive, so do not wait for it
+        self._released: list[str] = []
 
     @abstractmethod
-    def schedule(self) -> Plan:
-        """Decide one step. Changes queues and block tables accordingly; the caller then computes the plan and calls `advance`."""
+    def schedule(self, now: float) -> Plan:
+        """Decide one step; `now` is in seconds on the engine's clock. Changes queues and block tables accordingly; the caller then
+        computes the plan and calls `advance`."""
+
+    @property
+    def max_num_seqs(self) -> int:
+        """Requests that may run at once."""
+        return self.options.max_num_seqs
+
+    @property
+    def max_num_batched_tokens(self) -> int:
+        """Tokens that a step may compute, padding included."""
+        return self.options.max_num_batched_tokens
+
+    def refuses(self, request: Request) -> Refusal | None:
+        """Whether, and why, a request is turned away at the door instead of being queued."""
+        return None
 
     def add(self, request: Request) -> None:
         self.requests[request.request_id] = request
@@ -48,11 +70,27 @@ class Scheduler(ABC):
             request.num_computed_tokens += plan.num_scheduled_tokens[request.request_id]
 
     def finish(self, request: Request, reason: str, stop_reason: int | str | None = None) -> None:
-        """End a request, in whatever queue it is, and give its blocks back."""
+        """End a request, in whatever queue it is, and give its blocks back as the policy does."""
         (self.running if request.status is RequestStatus.RUNNING else self.waiting).remove(request)
         del self.requests[request.request_id]
-        self.kv.release(request)
         request.status, request.finish_reason, request.stop_reason = RequestStatus.FINISHED, reason, stop_reason
+        self.give_back(request)
+
+    def give_back(self, request: Request) -> None:
+        """Free the blocks of a request that has ended. A policy may put it into `held` instead and `release` it later."""
+        self.kv.release(request)
+
+    def release(self) -> None:
+        """Free the blocks of all `held` requests."""
+        for request in self.held:
+            self.kv.release(request)
+            self._released.append(request.request_id)
+        self.held.clear()
+
+    def take_released(self) -> list[str]:
+        """Requests released since this was last asked."""
+        released, self._released = self._released, []
+        return released
 
     # The moves of a policy.
 
@@ -91,3 +129,9 @@ class Scheduler(ABC):
         self.num_preemptions += 1
         self.waiting.appendleft(request)
         plan.preempted.append(request)
+
+    def refuse(self, plan: Plan, request: Request, refusal: Refusal) -> None:
+        """Take a waiting request out of the queue for good."""
+        request.refusal = refusal
+        self.finish(request, "refused")
+        plan.refused.append(request)

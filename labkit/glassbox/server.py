@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     add("--max-model-len", type=int, help="prompt and output tokens of one request")
     add("--enable-prefix-caching", action=switch)
     add("--enable-chunked-prefill", action=switch)
+    add("--policy", help="batching policy (default: chunked)")
     add("--dtype", choices=DTYPES, help="auto: float32 on a CPU")
     add("--seed", type=int, help="of dummy weights and of requests that bring none")
     add("--device", help="auto, cpu or cuda")
@@ -73,7 +74,7 @@ def check(args: argparse.Namespace) -> tuple[Path, EngineOptions]:
     from labkit.models import folder
 
     path = folder(args.model)
-    given = {f.name: getattr(args, f.name) for f in fields(EngineOptions) if getattr(args, f.name) is not None}
+    given = {f.name: getattr(args, f.name) for f in fields(EngineOptions) if getattr(args, f.name, None) is not None}
     options = EngineOptions(**given)
     options.resolve(ModelConfig.from_folder(path).max_position_embeddings)
     if args.max_num_queued_reqs is not None and args.max_num_queued_reqs < 0:

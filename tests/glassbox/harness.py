@@ -45,7 +45,7 @@ class Loop:
     def step(self) -> Plan:
         assert self.scheduler.has_unfinished(), "everybody has ended"
         self.step_number += 1
-        plan = self.scheduler.schedule()
+        plan = self.scheduler.schedule(float(self.step_number))
         self.plans.append(plan)
         self.checker.check_plan(plan, self.step_number)
         sampling = plan.sampling

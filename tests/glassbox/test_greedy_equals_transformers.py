@@ -79,8 +79,8 @@ class Witness:
         self.chunks_of_preempted = 0
         engine.scheduler.schedule = self
 
-    def __call__(self):
-        plan = self.schedule()
+    def __call__(self, now):
+        plan = self.schedule(now)
         size = self.engine.options.block_size
         self.preemptions += len(plan.preempted)
         self.preempted |= {request.request_id for request in plan.preempted}

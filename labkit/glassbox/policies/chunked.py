@@ -12,9 +12,9 @@ class ChunkedScheduler(Scheduler):
     """First come, first served. Running requests first, each as many of its uncomputed tokens as the budget allows: one for a
     decode, a chunk for a prompt; then waiting ones. Blocks are given on demand; when they run out, the last admitted pays."""
 
-    def schedule(self) -> Plan:
+    def schedule(self, now: float) -> Plan:
         plan = Plan()
-        budget = self._schedule_running(plan, self.options.max_num_batched_tokens)
+        budget = self._schedule_running(plan, self.max_num_batched_tokens)
         if not plan.preempted:
             self._schedule_waiting(plan, budget)
         return plan
@@ -35,7 +35,7 @@ class ChunkedScheduler(Scheduler):
         return budget
 
     def _schedule_waiting(self, plan: Plan, budget: int) -> None:
-        while self.waiting and budget > 0 and len(self.running) < self.options.max_num_seqs:
+        while self.waiting and budget > 0 and len(self.running) < self.max_num_seqs:
             request = self.waiting[0]
             shared = self.kv.find_cached_blocks(request)
             num_tokens = request.num_tokens - len(shared) * self.options.block_size

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Protocol
 
 from labkit.glassbox.detokenizer import Detokenizer
 from labkit.glassbox.invariants import Checker, InvariantError
@@ -15,11 +16,19 @@ from labkit.glassbox.plan import Plan
 from labkit.glassbox.policies import make_scheduler
 from labkit.glassbox.refusal import Overloaded, Refusal
 from labkit.glassbox.request import Request, check_prompt
-from labkit.glassbox.runner import ModelRunner
 from labkit.glassbox.sampling_params import SamplingParams
 from labkit.glassbox.scheduler import Scheduler
 from labkit.glassbox.tokenizer import Tokenizer
 from labkit.glassbox.tracing import NoTracer, RecorderLike, Tracer
+
+
+class RunnerLike(Protocol):
+    """What the engine asks of a runner: `runner.ModelRunner`, or `slot_runner.SlotRunner` where no model is wanted."""
+
+    vocab_size: int
+
+    def run(self, plan: Plan) -> dict[str, int]:
+        """Compute the plan's tokens, padding included; returns the next token id of each request in `plan.sampling`."""
 
 
 class Engine:
@@ -31,7 +40,7 @@ class Engine:
     def __init__(
         self,
         scheduler: Scheduler,
-        runner: ModelRunner,
+        runner: RunnerLike,
         eos_token_ids: Sequence[int] = (),
         tokenizer: Tokenizer | None = None,
         recorder: RecorderLike | None = None,
@@ -81,7 +90,7 @@ class Engine:
         request_id = request_id if request_id is not None else f"request-{next(self._names)}"
         if request_id in self.scheduler.requests:
             raise ValueError(f"request {request_id} is already being served")
-        check_prompt(prompt_token_ids, self.options.max_model_len, self.runner.model.config.vocab_size)
+        check_prompt(prompt_token_ids, self.options.max_model_len, self.runner.vocab_size)
         if params.stop and self.tokenizer is None:
             raise ValueError("stop strings need a tokenizer, and this model's folder has none; use stop_token_ids")
         request = Request(request_id, list(prompt_token_ids), params, arrival=self.clock(), priority=priority)
@@ -102,7 +111,7 @@ class Engine:
         plan = self.scheduler.schedule(began)
         self.wait_until = plan.wait_until
         if self.checker:
-            self.checker.check_plan(plan, self.step_number)
+            self.checker.check_plan(plan, self.step_number, began)
         if not plan.requests:
             return self._pause(plan, began)
         sampling, self.num_step_tokens = plan.sampling, plan.total_num_scheduled_tokens
@@ -136,12 +145,12 @@ class Engine:
     ) -> list[RequestOutput]:
         """Serve prompts (texts or token ids) to their end; outputs are whole and in the order of the prompts."""
         each = [params] * len(prompts) if params is None or isinstance(params, SamplingParams) else params
-        whole: dict[str, RequestOutput] = {}
-        for prompt, prompt_params in zip(prompts, each, strict=True):
-            token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
-            whole[self.add_request(token_ids, prompt_params)] = None
-        self.scheduler.draining = True
+        whole: dict[str, RequestOutput | None] = {}
         try:
+            for prompt, prompt_params in zip(prompts, each, strict=True):
+                token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+                whole[self.add_request(token_ids, prompt_params)] = None
+            self.scheduler.draining = True
             while any(output is None or not output.finished for output in whole.values()):
                 for output in self.step():
                     if output.request_id in whole:
@@ -151,6 +160,8 @@ class Engine:
                             whole[output.request_id].merge(output)
         finally:
             self.scheduler.draining = False
+            for request_id in whole:  # nothing is left of a call that could not go to its end
+                self.abort(request_id)
         return list(whole.values())
 
     def _pause(self, plan: Plan, now: float) -> list[RequestOutput]:

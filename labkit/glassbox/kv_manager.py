@@ -1,6 +1,8 @@
 """Block tables of requests: finding shared blocks, giving new ones, taking all of them back. Ids only."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from labkit.glassbox.block_pool import BlockPool
 from labkit.glassbox.prefix_cache import PrefixCacheLike, hash_block
 from labkit.glassbox.request import Request
@@ -36,14 +38,17 @@ class KVCacheManager:
         self._extend_hashes(request)
         return self.prefix_cache.find(request.block_hashes[: (request.num_tokens - 1) // self.block_size])
 
-    def allocate(self, request: Request, num_new_tokens: int, shared: list[int] | None = None) -> list[int] | None:
-        """Room for `num_new_tokens` more tokens after the computed ones, behind the `shared` blocks of a new admission.
+    def allocate(
+        self, request: Request, num_new_tokens: int, shared: Sequence[int] = (), num_reserved_tokens: int = 0
+    ) -> list[int] | None:
+        """Room for `num_new_tokens` more tokens after the computed ones, behind the `shared` blocks of a new admission; at least
+        `num_reserved_tokens` in all.
 
         Returns the new block ids, possibly none; or None, with nothing changed, when the pool cannot give them.
         """
-        shared = shared or []
         computed = request.num_computed_tokens + len(shared) * self.block_size
-        needed = -(-(computed + num_new_tokens) // self.block_size) - len(request.block_table) - len(shared)
+        num_slots = max(computed + num_new_tokens, num_reserved_tokens)
+        needed = -(-num_slots // self.block_size) - len(request.block_table) - len(shared)
         available = self.pool.num_free - sum(map(self.pool.is_free, shared))
         if needed > available:
             return None

@@ -1,6 +1,7 @@
 """What a policy decided for one engine step."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from labkit.glassbox.request import Request
@@ -34,10 +35,17 @@ class Plan:
         """Requests whose last known token is in this step: each gets its next token from it."""
         return [request for request in self.requests if self.num_scheduled_tokens[request.request_id] == request.num_uncomputed_tokens]
 
-    def add(self, request: Request, num_tokens: int, given: list[int], shared: list[int] | None = None) -> None:
+    def pad(self, request: Request, num_tokens: int) -> None:
+        """Compute `num_tokens` of padding, possibly none, behind a request's scheduled tokens or in the slots of an ended one."""
+        if num_tokens:
+            self.padding[request.request_id] = num_tokens
+            if request.finish_reason is not None:
+                self.held.append(request)
+
+    def add(self, request: Request, num_tokens: int, given: list[int], shared: Sequence[int] = ()) -> None:
         self.requests.append(request)
         self.num_scheduled_tokens[request.request_id] = num_tokens
         if given:
             self.given[request.request_id] = given
         if shared:
-            self.shared[request.request_id] = shared
+            self.shared[request.request_id] = list(shared)

@@ -37,6 +37,7 @@ class Request:
     block_hashes: list[str] = field(default_factory=list)  # one per full block of token_ids, as far as it was needed
     num_hashed_blocks: int = 0  # leading blocks of block_table that were offered to the prefix cache
     num_cached_tokens: int = 0  # prompt tokens found in the prefix cache at first admission
+    num_reserved_tokens: int = 0  # slots that were set aside at admission for the worst case; 0: blocks are given on demand
     num_shared_blocks: int = 0  # leading blocks found in the prefix cache at the latest admission
     num_preemptions: int = 0
     status: RequestStatus = RequestStatus.WAITING

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Sequence
 
 from labkit.glassbox.kv_manager import KVCacheManager
 from labkit.glassbox.options import EngineOptions
@@ -26,11 +27,13 @@ class Scheduler(ABC):
     Parameters of a policy are the keyword arguments of its `__init__(self, options, ...)`; their names are its command line options.
     """
 
+    shares_prefixes = True  # whether the policy looks for cached blocks at all
+
     def __init__(self, options: EngineOptions) -> None:
         self.options = options
-        prefix_cache = PrefixCache() if options.enable_prefix_caching else NoPrefixCache()
+        prefix_cache = PrefixCache() if options.enable_prefix_caching and self.shares_prefixes else NoPrefixCache()
         self.kv = KVCacheManager(options.num_gpu_blocks_override, options.block_size, prefix_cache)
-        self.waiting: deque[Request] = deque()
+        self.waiting: deque[Request] = deque()  # whose turn is next comes first
         self.running: list[Request] = []  # in order of admission
         self.held: list[Request] = []  # ended, and still in their blocks
         self.requests: dict[str, Request] = {}  # waiting and running
@@ -59,7 +62,14 @@ class Scheduler(ABC):
 
     def add(self, request: Request) -> None:
         self.requests[request.request_id] = request
-        self.waiting.append(request)
+        self.enqueue(request, first=False)
+
+    def enqueue(self, request: Request, first: bool) -> None:
+        """Put a request into `waiting`: at the end, or, if it was preempted, first."""
+        if first:
+            self.waiting.appendleft(request)
+        else:
+            self.waiting.append(request)
 
     def has_unfinished(self) -> bool:
         return bool(self.requests)
@@ -92,6 +102,10 @@ class Scheduler(ABC):
         released, self._released = self._released, []
         return released
 
+    def worst_case(self, request: Request) -> int:
+        """Tokens a request can have at most: prompt and `max_tokens` of output, as far as the context goes."""
+        return min(request.num_prompt_tokens + request.params.max_tokens, self.options.max_model_len)
+
     # The moves of a policy.
 
     def extend(self, plan: Plan, request: Request, num_tokens: int) -> bool:
@@ -102,13 +116,15 @@ class Scheduler(ABC):
         plan.add(request, num_tokens, given)
         return True
 
-    def admit(self, plan: Plan, request: Request, num_tokens: int, shared: list[int]) -> bool:
-        """Move the head of `waiting` to `running` with its `shared` blocks and schedule `num_tokens` beyond them. False: no blocks."""
-        given = self.kv.allocate(request, num_tokens, shared)
+    def admit(self, plan: Plan, request: Request, num_tokens: int, shared: Sequence[int] = (), num_reserved_tokens: int = 0) -> bool:
+        """Move a request from `waiting` to `running` with its `shared` blocks and schedule `num_tokens` beyond them, in a table of at
+        least `num_reserved_tokens` slots. False, with nothing changed: no blocks."""
+        given = self.kv.allocate(request, num_tokens, shared, num_reserved_tokens)
         if given is None:
             return False
         self.waiting.remove(request)
         self.running.append(request)
+        request.num_reserved_tokens = num_reserved_tokens
         request.status = RequestStatus.RUNNING
         request.num_shared_blocks = len(shared)
         num_cached = len(shared) * self.options.block_size
@@ -127,7 +143,7 @@ class Scheduler(ABC):
         request.status = RequestStatus.WAITING
         request.num_preemptions += 1
         self.num_preemptions += 1
-        self.waiting.appendleft(request)
+        self.enqueue(request, first=True)
         plan.preempted.append(request)
 
     def refuse(self, plan: Plan, request: Request, refusal: Refusal) -> None:

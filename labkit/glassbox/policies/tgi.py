@@ -73,7 +73,7 @@ class TGIScheduler(Scheduler):
         plan = Plan()
         if self.prefill_chunking:
             self._chunk(plan, self._compute_running(plan))
-        elif self.decode_is_due or not self._prefill(plan):
+        elif (self.decode_is_due and self.running) or not self._prefill(plan):
             self._compute_running(plan)
             self.waiting_tokens += 1
             self.decode_is_due = False

@@ -17,6 +17,7 @@ from labkit.glassbox.refusal import Overloaded
 from labkit.glassbox.sampling_params import SamplingParams
 from labkit.glassbox.scheduler import Scheduler
 from labkit.glassbox.slot_runner import SlotRunner
+from labkit.glassbox.tracing import RecorderLike
 
 CONTEXT = 24  # tokens
 TICK = 1e-3  # seconds a step takes
@@ -122,11 +123,11 @@ PARAMETERS = {"static": _static, "dynamic": _dynamic, "tgi": _tgi, "continuous":
 class Trial:
     """Serves a case and holds it to all laws. `run` raises `InvariantError`, of the checker's laws or of its own four."""
 
-    def __init__(self, case: Case, scheduler: Scheduler | None = None, runner: SlotRunner | None = None) -> None:
+    def __init__(self, case: Case, scheduler: Scheduler | None = None, recorder: RecorderLike | None = None) -> None:
         self.case, self.now = case, 0.0
         self.scheduler = scheduler or case.scheduler()
-        self.runner = runner or SlotRunner(self.scheduler.options.block_size)
-        self.engine = Engine(self.scheduler, self.runner, clock=lambda: self.now)
+        self.runner = SlotRunner(self.scheduler.options.block_size)
+        self.engine = Engine(self.scheduler, self.runner, recorder=recorder, clock=lambda: self.now)
         self.outcome = Outcome()
         self.arrived: dict[str, int] = {}
         self.asked: dict[str, Asked] = {}
@@ -192,7 +193,7 @@ class Trial:
         if self.scheduler.held or self.scheduler.kv.pool.num_used:
             self._broken("everything is given back", f"{self.scheduler.kv.pool.num_used} blocks are held by nobody")
         self.outcome.steps, self.outcome.preemptions = self.engine.step_number, self.scheduler.num_preemptions
-        self.outcome.hit_tokens = self.scheduler.kv.hits
+        self.outcome.hit_tokens, self.outcome.padding = self.scheduler.kv.hits, self.runner.num_padding_tokens
 
     def _broken(self, law: str, detail: str, name: str | None = None) -> None:
         raise InvariantError(law, self.engine.step_number, detail, name)
@@ -204,3 +205,32 @@ def alone(runner: SlotRunner, prompt: list[int], max_tokens: int) -> list[int]:
     while len(token_ids) - len(prompt) < max_tokens and len(token_ids) < CONTEXT:
         token_ids.append(runner.next_token(token_ids))
     return token_ids[len(prompt) :]
+
+
+def main(argv: list[str]) -> int:
+    """Serve random workloads; exit status 1 if any law was broken."""
+    parse = report.parser("laws", "Random workloads under every policy, each held to every law after every step.")
+    parse.add_argument("--workloads", type=int, default=20_000, help="how many (default %(default)s)")
+    parse.add_argument("--seed", type=int, default=0, help="of the first; the others count on from it (default %(default)s)")
+    options = parse.parse_args(argv)
+    began = time.perf_counter()
+    policies: dict[str, Counter[str]] = {name: Counter() for name in POLICIES}
+    broken: list[dict[str, Any]] = []
+    for seed in range(options.seed, options.seed + options.workloads):
+        case = make_case(random.Random(seed).randint)
+        counts = policies[case.policy]
+        counts["workloads"] += 1
+        try:
+            outcome = Trial(case).run()
+        except Exception as error:  # a crash is as bad as a broken law
+            broken.append({"seed": seed, "policy": case.policy, "law": getattr(error, "law", type(error).__name__), "message": str(error)})
+            continue
+        counts["requests"] += sum(len(arrivals) for arrivals, _ in case.turns)
+        counts["cancelled"] += len(outcome.cancelled)
+        counts["refused"] += len(outcome.refused)
+        counts["tokens"] += sum(map(len, outcome.tokens.values()))
+        for name in ("steps", "preemptions", "hit_tokens", "padding"):
+            counts[name] += getattr(outcome, name)
+    result = {"workloads": options.workloads, "seed": options.seed, "broken": broken, "policies": policies}
+    report.write("laws", ["laws", *argv], options, {**result, "seconds": round(time.perf_counter() - began, 1)})
+    return 1 if broken else 0

@@ -14,7 +14,7 @@ from labkit.glassbox.options import EngineOptions
 from labkit.glassbox.outputs import RequestOutput
 from labkit.glassbox.plan import Plan
 from labkit.glassbox.policies import make_scheduler
-from labkit.glassbox.refusal import Overloaded, Refusal
+from labkit.glassbox.refusal import Refusal
 from labkit.glassbox.request import Request, check_prompt
 from labkit.glassbox.sampling_params import SamplingParams
 from labkit.glassbox.scheduler import Scheduler
@@ -81,8 +81,8 @@ class Engine:
     def add_request(
         self, prompt_token_ids: Sequence[int], params: SamplingParams | None = None, request_id: str | None = None, priority: int = 0
     ) -> str:
-        """Queue a prompt; returns the request's id. Raises `ValueError` for a prompt that is empty, unknown to the model or too long,
-        or that the policy could never serve, and `Overloaded` when the policy turns it away now.
+        """Queue a prompt; returns the request's id. Raises `ValueError` for a prompt that is empty, unknown to the model or too long
+        (`Unservable`: for this policy), and `Overloaded` when the policy turns it away now.
 
         `max_tokens` beyond the context is allowed: the request then ends with "length" where the context does.
         """
@@ -175,13 +175,11 @@ class Engine:
         return outputs
 
     def _turn_away(self, request: Request, refusal: Refusal) -> None:
-        """Raise what `add_request` says of a request that is not even queued."""
-        if refusal.retry_after is None:
-            raise ValueError(refusal.message)
+        """Tell of a request that is not even queued, and raise."""
         self.step_number += 1
         self.tracer.arrive(request)
         self.tracer.step(self.step_number, request.arrival, request.arrival, Plan(), {}, {request.request_id: "refused"})
-        raise Overloaded(refusal)
+        raise refusal.error()
 
     def _append(self, request: Request, token_id: int, began: float, ended: float) -> RequestOutput:
         """Give a request its next token, and end it if that was the last."""

@@ -1,7 +1,8 @@
 """The engine in a process of its own: the HTTP server's work and the engine's steps do not wait for each other's interpreter lock.
 
 `python -m labkit.glassbox.engine_process FD` talks over the inherited socket FD: first comes a `Setup`, then ("add", id, token ids,
-params) and ("abort", id); back go ("ready", vocab_size), ("failed", message), ("outputs", [RequestOutput], Stats), ("dead", message).
+params, priority) and ("abort", id); back go ("ready", vocab_size), ("failed", message), ("outputs", [RequestOutput], Stats), ("dead",
+message).
 End of file, for whatever reason the other side has gone, ends this process.
 """
 from __future__ import annotations
@@ -130,10 +131,21 @@ class EngineLoop:
         while self.inbox:
             verb, request_id, *rest = self.inbox.popleft()
             if verb == "add":
-                self.engine.add_request(*rest, request_id=request_id)
+                outputs += self._add(request_id, *rest)
             elif (output := self.engine.abort(request_id)) is not None:
                 outputs.append(output)
         return outputs
+
+    def _add(self, request_id: str, token_ids: list[int], params: Any, priority: int) -> list:
+        """Queue a request; one that is refused has its answer already."""
+        from labkit.glassbox.outputs import RequestOutput
+        from labkit.glassbox.refusal import Overloaded, Unservable
+
+        try:
+            self.engine.add_request(token_ids, params, request_id, priority)
+        except (Overloaded, Unservable) as error:
+            return [RequestOutput(request_id, [], finish_reason="refused", refusal=error.refusal)]
+        return []
 
     def _stats(self, iteration_tokens: int) -> Stats:
         scheduler = self.engine.scheduler

@@ -77,7 +77,7 @@ class KVCacheManager:
         in every layer the KV of all tokens is written before any of it is read."""
         if not self.prefix_cache.enabled:
             return
-        full = num_tokens // self.block_size
+        full = min(num_tokens, request.num_tokens) // self.block_size
         start = max(request.num_hashed_blocks, num_shared)
         if start < full:
             self._extend_hashes(request)

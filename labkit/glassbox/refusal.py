@@ -11,9 +11,21 @@ class Refusal:
     message: str
     retry_after: int | None = None
 
+    def error(self) -> Overloaded | Unservable:
+        """The exception that says the same."""
+        return Overloaded(self) if self.retry_after is not None else Unservable(self)
+
 
 class Overloaded(RuntimeError):
     """A request refused because of what else is being served; the same request may be served later."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class Unservable(ValueError):
+    """A request that can never be served with these settings. The message has the arithmetic."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)

@@ -39,7 +39,8 @@ class TGIScheduler(Scheduler):
         self.max_concurrent_requests = max_concurrent_requests
         self.max_batch_size = max_concurrent_requests if max_batch_size is None or prefill_chunking else max_batch_size
         if min(max_batch_prefill_tokens, self.max_batch_total_tokens, max_concurrent_requests, self.max_batch_size) < 1:
-            raise OptionsError("max_batch_prefill_tokens, max_batch_total_tokens, max_concurrent_requests, max_batch_size must be 1 or more")
+            names = "max_batch_prefill_tokens, max_batch_total_tokens, max_concurrent_requests and max_batch_size"
+            raise OptionsError(f"{names} must be at least 1")
         self.waiting_served_ratio, self.max_waiting_tokens = waiting_served_ratio, max_waiting_tokens
         self.prefill_chunking = prefill_chunking
         self.waiting_tokens = 0  # decodes since new requests came in

@@ -48,8 +48,10 @@ class RequestLevelScheduler(Scheduler):
 
     def give_back(self, request: Request) -> None:
         """The blocks of a batch are freed together, when its last member ends."""
-        if request.block_table:
+        if self.running and request.block_table:
             self.held.append(request)
+            return
+        self.kv.release(request)
         if not self.running:
             self.release()
 

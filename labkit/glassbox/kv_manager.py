@@ -47,18 +47,20 @@ class KVCacheManager:
         Returns the new block ids, possibly none; or None, with nothing changed, when the pool cannot give them.
         """
         computed = request.num_computed_tokens + len(shared) * self.block_size
-        num_slots = max(computed + num_new_tokens, num_reserved_tokens)
-        needed = -(-num_slots // self.block_size) - len(request.block_table) - len(shared)
-        available = self.pool.num_free - sum(map(self.pool.is_free, shared))
-        if needed > available:
-            return None
-        self.pool.share(shared)
-        given = self.pool.allocate(max(needed, 0))
-        self.prefix_cache.evict(given)
-        request.block_table += shared
-        request.block_table += given
-        request.num_computed_tokens = computed
-        self._publish(request, computed + num_new_tokens, len(shared))
+        end = computed + num_new_tokens
+        needed = -(-max(end, num_reserved_tokens) // self.block_size) - len(request.block_table) - len(shared)
+        given: list[int] = []
+        if needed > 0 or shared:  # otherwise the next slot is in a block that the request has: most decodes
+            if needed > self.pool.num_free - sum(map(self.pool.is_free, shared)):
+                return None
+            self.pool.share(shared)
+            given = self.pool.allocate(max(needed, 0))
+            self.prefix_cache.evict(given)
+            request.block_table += shared
+            request.block_table += given
+            request.num_computed_tokens = computed
+        if end // self.block_size > request.num_hashed_blocks:
+            self._publish(request, end, len(shared))
         return given
 
     def release(self, request: Request) -> None:
@@ -75,17 +77,16 @@ class KVCacheManager:
     def _publish(self, request: Request, num_tokens: int, num_shared: int) -> None:
         """Make findable the blocks that this step fills up: a request admitted later in the same step may share them, because
         in every layer the KV of all tokens is written before any of it is read."""
-        if not self.prefix_cache.enabled:
-            return
         full = min(num_tokens, request.num_tokens) // self.block_size
         start = max(request.num_hashed_blocks, num_shared)
-        if start < full:
-            self._extend_hashes(request)
+        request.num_hashed_blocks = full
+        if not self.prefix_cache.enabled or start >= full:
+            return
+        self._extend_hashes(request)
         for i in range(start, full):
             parent = request.block_hashes[i - 1] if i else None
             if self.prefix_cache.insert(request.block_table[i], request.block_hashes[i], parent):
                 self.hashed.append((request.block_table[i], request.block_hashes[i], parent))
-        request.num_hashed_blocks = full
 
     def _extend_hashes(self, request: Request) -> None:
         size, hashes = self.block_size, request.block_hashes

@@ -26,9 +26,9 @@ def alone():
 
 
 def test_overload_is_a_429_with_retry_after_and_the_requests_in_flight_are_untouched(tmp_path, alone):
-    flags = ("--policy", "tgi", "--max-concurrent-requests", "2", "--max-batch-total-tokens", "400", "--max-model-len", "512")
+    flags = ("--policy", "tgi", "--max-concurrent-requests", "2", "--max-batch-total-tokens", "900", "--max-model-len", "1024")
     with serving(tmp_path / "log", *flags, "--trace-file", str(tmp_path / "run.jsonl"), "--check-invariants") as server:
-        asked = {"max_tokens": 150, "stream": True, **GREEDY}
+        asked = {"max_tokens": 440, "stream": True, **GREEDY}
         streams = [server.client.completions.create(prompt=text, **asked) for text in ("A block", "The cache")]
         texts = [next(stream).choices[0].text for stream in streams]  # both are in
         for stream in (False, True):
@@ -39,9 +39,9 @@ def test_overload_is_a_429_with_retry_after_and_the_requests_in_flight_are_untou
             assert error["type"] == "TooManyRequestsError" and error["code"] == 429
             assert error["message"] == "Model is overloaded: --max-concurrent-requests 2 are in"
         texts = [text + "".join(chunk.choices[0].text for chunk in stream) for text, stream in zip(texts, streams, strict=True)]
-        assert texts == [alone("A block", 150), alone("The cache", 150)]
-        with pytest.raises(openai.BadRequestError, match="make 40[0-9], and --max-batch-total-tokens is 400: this request can never start"):
-            server.client.completions.create(prompt="Too long", max_tokens=400, **GREEDY)
+        assert texts == [alone("A block", 440), alone("The cache", 440)]
+        with pytest.raises(openai.BadRequestError, match="make 90[0-9], and --max-batch-total-tokens is 900: this request can never start"):
+            server.client.completions.create(prompt="Too long", max_tokens=900, **GREEDY)
         assert server.client.completions.create(prompt="A block", max_tokens=5, **GREEDY).choices[0].text == alone("A block", 5)
         metrics = server.metrics()
         assert metrics["glassbox:admission_rejections_total"] == 3 and metrics["glassbox:e2e_request_latency_seconds_count"] == 3
@@ -51,12 +51,12 @@ def test_overload_is_a_429_with_retry_after_and_the_requests_in_flight_are_untou
     ends = [reason for event in run.events if isinstance(event, Step) for reason in event.finished.values()]
     assert sorted(ends) == ["length"] * 3 + ["refused"] * 3
     assert run.header.configuration["policy"] == "tgi"
-    assert run.header.configuration["policy_parameters"] == {"max_concurrent_requests": 2, "max_batch_total_tokens": 400}
+    assert run.header.configuration["policy_parameters"] == {"max_concurrent_requests": 2, "max_batch_total_tokens": 900}
 
 
 def test_a_batch_waits_for_its_size_pads_and_rejects_who_has_waited_too_long(tmp_path, alone):
     flags = ("--policy", "dynamic", "--max-batch-size", "2", "--preferred-batch-size", "2", "--max-queue-delay-microseconds", "60000000")
-    timeout = ("--default-timeout-microseconds", "1000000")
+    timeout = ("--default-timeout-microseconds", "3000000")
     with serving(tmp_path / "log", *flags, *timeout, "--trace-file", str(tmp_path / "run.jsonl"), "--check-invariants") as server:
         with pytest.raises(openai.RateLimitError, match="time in the queue is over"):
             server.client.completions.create(prompt="Alone", max_tokens=4, **GREEDY)

@@ -48,9 +48,9 @@ class ChunkedScheduler(Scheduler):
     def _schedule_running(self, plan: Plan, budget: int) -> int:
         if self.by_priority:
             self.running.sort(key=urgency)
-        index = 0
-        while index < len(self.running) and budget > 0:
-            request = self.running[index]
+        for request in self.running:  # may lose its end while this goes on
+            if not budget:
+                break
             num_tokens = self._chunk(request.num_uncomputed_tokens, budget)
             while not self.extend(plan, request, num_tokens):
                 # Victims come from the end, the plan from the front: a scheduled request is never evicted.
@@ -59,7 +59,6 @@ class ChunkedScheduler(Scheduler):
                 if victim is request:
                     return budget
             budget -= num_tokens
-            index += 1
         return budget
 
     def _schedule_waiting(self, plan: Plan, budget: int) -> None:
@@ -77,7 +76,7 @@ class ChunkedScheduler(Scheduler):
     def _chunk(self, uncomputed: int, budget: int) -> int:
         if 0 < self.long_prefill_token_threshold < uncomputed:
             uncomputed = self.long_prefill_token_threshold
-        return min(uncomputed, budget)
+        return uncomputed if uncomputed < budget else budget
 
 
 def urgency(request: Request) -> tuple[int, float]:

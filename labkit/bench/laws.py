@@ -114,7 +114,10 @@ def _continuous(pick: Pick, seats: int) -> tuple[dict[str, Any], bool]:
 
 def _chunked(pick: Pick, seats: int) -> tuple[dict[str, Any], bool]:
     chunked = bool(pick(0, 3))
-    return {"scheduling_policy": ("fcfs", "priority")[pick(0, 1)], "long_prefill_token_threshold": pick(0, 6) if chunked else 0}, chunked
+    return {
+        "scheduling_policy": ("fcfs", "priority")[pick(0, 1)], "long_prefill_token_threshold": pick(0, 6) if chunked else 0,
+        "scheduler_reserve_full_isl": bool(pick(0, 1)),
+    }, chunked  # fmt: skip
 
 
 PARAMETERS = {"static": _static, "dynamic": _dynamic, "tgi": _tgi, "continuous": _continuous, "chunked": _chunked}

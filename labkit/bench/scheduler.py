@@ -161,7 +161,7 @@ def main(argv: list[str]) -> int:
     """Alternate both in rounds; exit status 1 if the glass box is slower in the median."""
     parse = report.parser("scheduler", "Microseconds a step of the chunked policy's schedule(), beside vLLM's own scheduler.")
     parse.add_argument("--rounds", type=int, default=5, help="of each scheduler in each scenario (default %(default)s)")
-    parse.add_argument("--steps", type=int, default=Setting.steps, help="timed in a round (default %(default)s)")
+    parse.add_argument("--steps", type=int, default=Setting().steps, help="timed in a round (default %(default)s)")
     options = parse.parse_args(argv)
     child = VllmChild()
     try:
@@ -169,7 +169,9 @@ def main(argv: list[str]) -> int:
     finally:
         child.close()
     ratios = [scenario["ratio"] for scenario in result.values()]
-    report.write("scheduler", ["scheduler", *argv], options, {"vllm": child.version, "setting": asdict(Setting()), **result})
+    setting = {name: value for name, value in asdict(Setting()).items() if name not in ("steps", "churn", "seed")}
+    about = {"vllm": child.version, "setting": setting, "clock": "CPU time of the thread", "rounds": options.rounds, "steps": options.steps}
+    report.write("scheduler", ["scheduler", *argv], options, {**about, **result})
     return 0 if min(ratios) >= 1 else 1
 
 
@@ -188,4 +190,4 @@ def compare(child: VllmChild, options: argparse.Namespace, churn: bool) -> dict[
 def summarize(values: list[float]) -> dict[str, float]:
     ordered = sorted(values)
     picks = {"least": 0.0, "median": 0.5, "p90": 0.9, "p99": 0.99}
-    return {name: round(ordered[int(share * (len(ordered) - 1))], 1) for name, share in picks.items()} | {"steps": len(ordered)}
+    return {name: round(ordered[int(share * (len(ordered) - 1))], 1) for name, share in picks.items()}

@@ -38,6 +38,11 @@ class KVCacheManager:
         self._extend_hashes(request)
         return self.prefix_cache.find(request.block_hashes[: (request.num_tokens - 1) // self.block_size])
 
+    def has_room(self, request: Request, shared: Sequence[int]) -> bool:
+        """Whether the pool could hold all tokens of a waiting request behind its `shared` blocks."""
+        needed = -(-request.num_tokens // self.block_size) - len(shared)
+        return needed <= self._available(shared)
+
     def allocate(
         self, request: Request, num_new_tokens: int, shared: Sequence[int] = (), num_reserved_tokens: int = 0
     ) -> list[int] | None:
@@ -51,7 +56,7 @@ class KVCacheManager:
         needed = -(-max(end, num_reserved_tokens) // self.block_size) - len(request.block_table) - len(shared)
         given: list[int] = []
         if needed > 0 or shared:  # otherwise the next slot is in a block that the request has: most decodes
-            if needed > self.pool.num_free - sum(map(self.pool.is_free, shared)):
+            if needed > self._available(shared):
                 return None
             self.pool.share(shared)
             given = self.pool.allocate(max(needed, 0))
@@ -73,6 +78,10 @@ class KVCacheManager:
     def take_hashed(self) -> list[tuple[int, str, str | None]]:
         hashed, self.hashed = self.hashed, []
         return hashed
+
+    def _available(self, shared: Sequence[int]) -> int:
+        """Blocks that can be given once the `shared` ones, some of which may be free, are taken."""
+        return self.pool.num_free - sum(map(self.pool.is_free, shared))
 
     def _publish(self, request: Request, num_tokens: int, num_shared: int) -> None:
         """Make findable the blocks that this step fills up: a request admitted later in the same step may share them, because

@@ -3,12 +3,14 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 
 import pytest
 
 from labkit.glassbox.options import OptionsError
 from labkit.glassbox.plan import Plan
 from labkit.glassbox.policies import POLICIES, make_scheduler
+from labkit.glassbox.policies.parameters import parameters_of
 from labkit.glassbox.scheduler import Scheduler
 from labkit.glassbox.server import check, parser
 from tests.glassbox.harness import Loop, scheduler_of
@@ -108,3 +110,10 @@ def test_every_parameter_is_an_option_of_the_server_under_its_own_name():
 def test_an_option_of_another_policy_is_refused_before_anything_is_loaded(words, message):
     with pytest.raises(OptionsError, match=message):
         command_line(*words)
+
+
+def test_the_page_on_policies_names_every_parameter_with_its_default():
+    page = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
+    for policy in POLICIES.values():
+        for parameter in parameters_of(policy).values():
+            assert f"| `{parameter.name}` | {parameter.default} |" in page

@@ -18,10 +18,17 @@ class ChunkedScheduler(Scheduler):
 
     `scheduling_policy` "fcfs": first come, first served. "priority": the lower a request's `priority` the earlier, then by arrival;
     both queues are kept in that order, so that the last to be served is the first to pay. `long_prefill_token_threshold`, where it is
-    not 0, is the most a prompt gets in one step.
+    not 0, is the most a prompt gets in one step, unless there is nobody else. `scheduler_reserve_full_isl`: a request is admitted when
+    the pool has room for all its tokens so far, not only for its first chunk; the room is not kept for it.
     """
 
-    def __init__(self, options: EngineOptions, scheduling_policy: str = "fcfs", long_prefill_token_threshold: int = 0) -> None:
+    def __init__(
+        self,
+        options: EngineOptions,
+        scheduling_policy: str = "fcfs",
+        long_prefill_token_threshold: int = 0,
+        scheduler_reserve_full_isl: bool = True,
+    ) -> None:
         super().__init__(options)
         if scheduling_policy not in ("fcfs", "priority"):
             raise OptionsError(f"--scheduling-policy must be fcfs or priority, got {scheduling_policy!r}")
@@ -31,6 +38,7 @@ class ChunkedScheduler(Scheduler):
             raise OptionsError("--long-prefill-token-threshold cuts prompts into chunks: it needs --enable-chunked-prefill")
         self.by_priority = scheduling_policy == "priority"
         self.long_prefill_token_threshold = long_prefill_token_threshold
+        self.scheduler_reserve_full_isl = scheduler_reserve_full_isl
 
     def schedule(self, now: float) -> Plan:
         plan = Plan()
@@ -69,12 +77,14 @@ class ChunkedScheduler(Scheduler):
             num_tokens = self._chunk(uncomputed, budget)
             if num_tokens < uncomputed and not self.options.enable_chunked_prefill:
                 return
+            if self.scheduler_reserve_full_isl and not self.kv.has_room(request, shared):
+                return
             if not self.admit(plan, request, num_tokens, shared):
                 return
             budget -= num_tokens
 
     def _chunk(self, uncomputed: int, budget: int) -> int:
-        if 0 < self.long_prefill_token_threshold < uncomputed:
+        if 0 < self.long_prefill_token_threshold < uncomputed and len(self.requests) > 1:
             uncomputed = self.long_prefill_token_threshold
         return uncomputed if uncomputed < budget else budget
 

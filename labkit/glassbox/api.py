@@ -14,6 +14,7 @@ from labkit.glassbox.engine_client import EngineClient, EngineFailure, Stream
 from labkit.glassbox.metrics import Metrics
 from labkit.glassbox.options import EngineOptions
 from labkit.glassbox.outputs import RequestOutput
+from labkit.glassbox.policies import make_scheduler
 from labkit.glassbox.protocol import APIError, Call, choice, parse_call, parse_messages, parse_prompts, usage
 from labkit.glassbox.refusal import Overloaded, Unservable
 from labkit.glassbox.request import check_prompt
@@ -31,6 +32,7 @@ class Api:
     ) -> None:
         self.client, self.tokenizer, self.options, self.names, self.max_queued = client, tokenizer, options, names, max_queued
         self.metrics = Metrics(names[0], options)
+        self.seats = make_scheduler(options.policy, options, **options.policy_parameters).max_num_seqs
         client.observe = self.metrics.observe
 
     def application(self) -> web.Application:
@@ -117,7 +119,7 @@ class Api:
         if self.max_queued is None:
             return
         stats = self.client.stats
-        seats = self.options.max_num_seqs if stats.waiting == 0 else stats.running
+        seats = self.seats if stats.waiting == 0 else stats.running
         queued = max(0, self.client.num_unfinished - seats)
         beyond = max(0, self.client.num_unfinished + new - seats)
         if beyond > self.max_queued:

@@ -4,9 +4,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
+from functools import cached_property
 
 from labkit.glassbox.kv_manager import KVCacheManager
-from labkit.glassbox.options import EngineOptions
+from labkit.glassbox.options import SCHEDULING_OPTIONS, EngineOptions
 from labkit.glassbox.plan import Plan
 from labkit.glassbox.prefix_cache import NoPrefixCache, PrefixCache
 from labkit.glassbox.refusal import Refusal
@@ -28,11 +29,10 @@ class Scheduler(ABC):
     """
 
     shares_prefixes = True  # whether the policy looks for cached blocks at all
+    engine_options = SCHEDULING_OPTIONS  # those of the engine's options that it obeys; they may be given beside its own parameters
 
     def __init__(self, options: EngineOptions) -> None:
         self.options = options
-        prefix_cache = PrefixCache() if options.enable_prefix_caching and self.shares_prefixes else NoPrefixCache()
-        self.kv = KVCacheManager(options.num_gpu_blocks_override, options.block_size, prefix_cache)
         self.waiting: deque[Request] = deque()  # whose turn is next comes first
         self.running: list[Request] = []  # in order of admission
         self.held: list[Request] = []  # ended, and still in their blocks
@@ -40,6 +40,12 @@ class Scheduler(ABC):
         self.num_preemptions = 0
         self.draining = False  # set by who drives: nothing more will arrive, so do not wait for it
         self._released: list[str] = []
+
+    @cached_property
+    def kv(self) -> KVCacheManager:
+        """Made when it is first used: a policy's parameters can be checked without a pool."""
+        prefix_cache = PrefixCache() if self.options.enable_prefix_caching and self.shares_prefixes else NoPrefixCache()
+        return KVCacheManager(self.options.num_gpu_blocks_override, self.options.block_size, prefix_cache)
 
     @abstractmethod
     def schedule(self, now: float) -> Plan:

@@ -16,7 +16,7 @@ from pathlib import Path
 from labkit.glassbox.engine_client import EngineClient, EngineFailure
 from labkit.glassbox.messages import Setup
 from labkit.glassbox.model_config import ModelConfig
-from labkit.glassbox.options import DTYPES, EngineOptions
+from labkit.glassbox.options import DTYPES, SCHEDULING_OPTIONS, EngineOptions, flag
 from labkit.glassbox.policies import POLICIES, make_scheduler
 from labkit.glassbox.policies.parameters import add_arguments, given_parameters
 
@@ -80,7 +80,10 @@ def check(args: argparse.Namespace) -> tuple[Path, EngineOptions]:
     given = {f.name: getattr(args, f.name) for f in fields(EngineOptions) if getattr(args, f.name, None) is not None}
     options = EngineOptions(**given, policy_parameters=given_parameters(args, POLICIES))
     options.resolve(ModelConfig.from_folder(path).max_position_embeddings)
-    make_scheduler(options.policy, options, **options.policy_parameters)
+    scheduler = make_scheduler(options.policy, options, **options.policy_parameters)
+    for name in SCHEDULING_OPTIONS:
+        if name in given and name not in scheduler.engine_options:
+            log.warning("the policy %s has no use for %s", options.policy, flag(name))
     if args.max_num_queued_reqs is not None and args.max_num_queued_reqs < 0:
         raise ValueError(f"--max-num-queued-reqs must be 0 or more, got {args.max_num_queued_reqs}")
     return path, options

@@ -32,7 +32,8 @@ def test_there_is_a_policy_for_each_name_and_every_parameter_has_a_default():
     ("policy", "parameters", "message"),
     [
         ("fastest", {}, "there is no policy 'fastest'; choose static, dynamic, tgi, continuous, chunked, or give a class"),
-        ("static", {"size": 3}, "policy 'static' has no parameter 'size'; it has batch_size, max_batch_delay, max_num_seqs"),
+        ("static", {"size": 3}, "policy 'static' has no parameter 'size'; it has batch_size, max_batch_delay"),
+        ("static", {"max_num_seqs": 3}, "policy 'static' has no parameter 'max_num_seqs'; it has batch_size, max_batch_delay"),
         ("no.such.module:Policy", {}, "policy 'no.such.module:Policy' cannot be imported: No module named"),
         ("labkit.glassbox.plan:Plan", {}, "there is no policy <class"),
         ("static", {"batch_size": 0}, "--batch-size must be 1 or more"),
@@ -104,12 +105,20 @@ def test_every_parameter_is_an_option_of_the_server_under_its_own_name():
     [
         (["--policy", "statik"], "there is no policy 'statik'"),
         (["--policy", "static", "--max-concurrent-requests", "3"], "policy 'static' has no parameter 'max_concurrent_requests'"),
-        (["--batch-size", "3"], "policy 'chunked' has no parameter 'batch_size'; it has scheduling_policy, long_prefill_token_threshold"),
+        (["--batch-size", "3"], "policy 'chunked' has no parameter 'batch_size'; it has scheduling_policy, .*, max_num_seqs"),
     ],
 )
 def test_an_option_of_another_policy_is_refused_before_anything_is_loaded(words, message):
     with pytest.raises(OptionsError, match=message):
         command_line(*words)
+
+
+def test_an_engine_option_that_the_policy_does_not_obey_is_said_to_be_of_no_use(caplog):
+    command_line("--policy", "static", "--max-num-seqs", "3")
+    assert "the policy static has no use for --max-num-seqs" in caplog.text
+    caplog.clear()
+    command_line("--policy", "continuous", "--max-num-seqs", "3")
+    assert not caplog.records
 
 
 def test_the_page_on_policies_names_every_parameter_with_its_default():

@@ -21,20 +21,17 @@ POLICIES: dict[str, type[Scheduler]] = {
     "continuous": ContinuousScheduler,
     "chunked": ChunkedScheduler,
 }
-# Engine options that are part of how a policy schedules: they may be given beside its own parameters.
-COMMON = ("max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill", "enable_prefix_caching")
 
 
 def make_scheduler(policy: str | type[Scheduler], options: EngineOptions, **parameters: Any) -> Scheduler:
     """A scheduler of a policy, by name or by class, over resolved `options`. Raises `OptionsError` naming what there is to choose from."""
     cls = find_policy(policy)
     own = parameters_of(cls)
-    if unknown := [name for name in parameters if name not in own and name not in COMMON]:
-        names = ", ".join([*own, *COMMON])
-        raise OptionsError(f"policy {policy_name(policy)!r} has no parameter {unknown[0]!r}; it has {names}")
-    common = {name: parameters.pop(name) for name in COMMON if name in parameters and name not in own}
-    if common:
-        options = replace(options, **common)
+    names = [*own, *(name for name in cls.engine_options if name not in own)]
+    if unknown := [name for name in parameters if name not in names]:
+        raise OptionsError(f"policy {policy_name(policy)!r} has no parameter {unknown[0]!r}; it has {', '.join(names)}")
+    if given := {name: parameters.pop(name) for name in names if name in parameters and name not in own}:
+        options = replace(options, **given)
         options.resolve(options.max_model_len)
     return cls(options, **parameters)
 

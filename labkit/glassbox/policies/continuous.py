@@ -19,6 +19,7 @@ class ContinuousScheduler(Scheduler):
     """
 
     shares_prefixes = False
+    engine_options = ("max_num_seqs", "max_num_batched_tokens")
 
     def refuses(self, request: Request) -> Refusal | None:
         if request.num_tokens <= self.max_num_batched_tokens:

@@ -16,6 +16,7 @@ class RequestLevelScheduler(Scheduler):
     """
 
     shares_prefixes = False
+    engine_options = ()
 
     @abstractmethod
     def next_batch(self, plan: Plan, now: float) -> list[Request]:

@@ -20,6 +20,8 @@ class TGIScheduler(Scheduler):
     `max_batch_size` limits those running. `max_batch_total_tokens` is by default every slot of the pool.
     """
 
+    engine_options = ("enable_prefix_caching",)
+
     def __init__(
         self,
         options: EngineOptions,
@@ -31,8 +33,8 @@ class TGIScheduler(Scheduler):
         max_batch_size: int | None = None,
         prefill_chunking: bool = True,
     ) -> None:
-        self.shares_prefixes = prefill_chunking
         super().__init__(options)
+        self.shares_prefixes = prefill_chunking
         size, slots = options.block_size, options.num_gpu_blocks_override * options.block_size
         self.max_batch_total_tokens = slots if max_batch_total_tokens is None else min(max_batch_total_tokens, slots)
         self.max_batch_prefill_tokens = -(-max_batch_prefill_tokens // size) * size  # as queue.rs does: up to a whole block

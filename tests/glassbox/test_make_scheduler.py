@@ -104,6 +104,7 @@ def test_every_parameter_is_an_option_of_the_server_under_its_own_name():
     ("words", "message"),
     [
         (["--policy", "statik"], "there is no policy 'statik'"),
+        (["--policy", "<class '__main__.Mine'>"], "a server is a process of its own: save the class in a module"),
         (["--policy", "static", "--max-concurrent-requests", "3"], "policy 'static' has no parameter 'max_concurrent_requests'"),
         (["--batch-size", "3"], "policy 'chunked' has no parameter 'batch_size'; it has scheduling_policy, .*, max_num_seqs"),
     ],

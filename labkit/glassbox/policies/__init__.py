@@ -49,6 +49,8 @@ def find_policy(policy: str | type[Scheduler]) -> type[Scheduler]:
         except (ImportError, AttributeError) as error:
             raise OptionsError(f"policy {policy!r} cannot be imported: {error}") from error
         return find_policy(found)
+    if isinstance(policy, str) and policy.startswith("<class"):  # what is left of a class on a command line
+        raise OptionsError("a server is a process of its own: save the class in a module that it can import, and give package.module:Class")
     raise OptionsError(f"there is no policy {policy!r}; choose {', '.join(POLICIES)}, or give a class that derives from Scheduler")
 
 

@@ -52,7 +52,7 @@ def record(seed: int, *, steps: int = 120, blocks: int = 24, block_size: int = 4
             victim = rng.choice(list(scheduler.requests.values()))
             scheduler.finish(victim, "abort")
             finished[victim.request_id] = "abort"
-        plan = scheduler.schedule()
+        plan = scheduler.schedule(now)
         sampling, sampled = plan.sampling, {}
         scheduler.advance(plan)
         for request in sampling:

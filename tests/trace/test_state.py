@@ -157,3 +157,22 @@ def test_a_snapshot_survives_the_line_format():
     state.apply(Step(1, 0, 1, arrived={"a": arrival}, scheduled={"a": 5}, given={"a": [0, 1]}, hashed=[(0, "x", None)]))
     assert isinstance(decode(encode(state.snapshot())), Snapshot)
     assert decode(encode(state.snapshot())) == state.snapshot()
+
+
+def test_a_held_request_keeps_its_blocks_and_its_slot_until_it_is_released():
+    state = PoolState(header(num_blocks=6))
+    arrived = {"a": Arrival(3, 2, 0.0, [1, 2, 3]), "b": Arrival(2, 9, 0.0, [4, 5])}
+    given = {"a": [0, 1], "b": [2, 3]}
+    state.apply(Step(1, 0, 1, arrived=arrived, scheduled={"a": 3, "b": 2}, given=given, padding={"b": 1}, sampled={"a": [6], "b": [7]}))
+    state.apply(Step(2, 0, 1, scheduled={"a": 1, "b": 1}, sampled={"a": [8], "b": [9]}, finished={"a": "length"}, held=["a"]))
+    assert state.usage == 4 / 6 and state.finished == 1
+    assert (state.requests["a"].phase, state.requests["a"].table, state.requests["b"].phase) == ("held", [0, 1], "decode")
+    late = PoolState(header(num_blocks=6))
+    late.apply(decode(encode(state.snapshot())))
+    assert late.snapshot() == state.snapshot() and late.requests["a"].held
+    for reader in (state, late):
+        reader.apply(Step(3, 0, 1, scheduled={"b": 1}, padding={"a": 1}, sampled={"b": [1]}))
+        assert reader.requests["a"].computed == 4
+        reader.apply(Step(4, 0, 1, scheduled={"b": 1}, padding={"a": 1}, sampled={"b": [1]}, finished={"b": "length"}, released=["a"]))
+        assert reader.usage == 0 and not reader.requests
+    assert state.finished == 2

@@ -59,6 +59,7 @@ class Step:
     shared: dict[str, list[int]] = field(default_factory=dict)  # request -> block ids found in the prefix cache
     given: dict[str, list[int]] = field(default_factory=dict)  # request -> block ids newly allocated, appended
     hashed: list[tuple[int, str, str | None]] = field(default_factory=list)  # (block id, hash, parent hash): now cached
+    padding: dict[str, int] = field(default_factory=dict)  # request -> tokens computed for nothing beside the scheduled ones
     sampled: dict[str, list[int]] = field(default_factory=dict)  # request -> new token ids
     preempted: list[str] = field(default_factory=list)
     finished: dict[str, str] = field(default_factory=dict)  # request -> "stop", "length", "abort"

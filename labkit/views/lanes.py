@@ -134,7 +134,7 @@ class Lanes:
         for name, n in e.scheduled.items():
             lane = self._alive.get(name)
             if lane is None:
-                tokens["held"] += n  # scheduled ahead for a request that has ended meanwhile
+                tokens["held"] += n if name in self.lanes else 0  # scheduled ahead, and ended meanwhile
                 continue
             blocks = len(e.shared.get(name, ())), len(e.given.get(name, ()))
             self._compute(lane, n, blocks, e.padding.get(name, 0), begin, end, e.step, tokens)

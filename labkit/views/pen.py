@@ -105,6 +105,27 @@ class Pen:
         frame = clip or self.rect(x, y, w, h)
         self._add(PathPatch(Outline(vertices, codes)), None, colour, width, clip=frame)
 
+    def rects(self, boxes, fill: str | None = None, edge: str | None = None, width: float = 1, **rest):
+        """Many rectangles (x, y, w, h) of one look as one patch, which is quick; None for none."""
+        vertices, codes = [], []
+        for x, y, w, h in boxes:
+            vertices += [(x, y), (x + w, y), (x + w, y + h), (x, y + h), (x, y)]
+            codes += [Outline.MOVETO, Outline.LINETO, Outline.LINETO, Outline.LINETO, Outline.CLOSEPOLY]
+        return self._add(PathPatch(Outline(vertices, codes)), fill, edge, width, **rest) if boxes else None
+
+    def strokes(self, pairs, colour: str, width: float = 1, dash: tuple | None = None) -> None:
+        """Many lines ((x0, y0), (x1, y1)) of one look."""
+        if pairs:
+            vertices = [point for pair in pairs for point in pair]
+            self._add(PathPatch(Outline(vertices, [Outline.MOVETO, Outline.LINETO] * len(pairs))), None, colour, width, dash)
+
+    def hatches(self, boxes, colour: str, width: float = 1.2) -> None:
+        """One 45° hatch seen through many rectangles."""
+        if boxes:
+            left, top = min(b[0] for b in boxes), min(b[1] for b in boxes)
+            right, bottom = max(b[0] + b[2] for b in boxes), max(b[1] + b[3] for b in boxes)
+            self.hatch(left, top, right - left, bottom - top, colour, width=width, clip=self.rects(boxes))
+
     def text(self, text: str, x: float, y: float, size: float = 12, weight: int = 400, fill: str | None = None, align: str = "left",
              mono: bool = False) -> float:
         """One line with its baseline at y; returns its width."""

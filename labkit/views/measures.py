@@ -35,6 +35,7 @@ class Measures:
     padding: float = 0.0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SHARES, 0.0))
     slots: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0))
+    mean: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0.0))  # fractions of the slots, averaged over the time
     makespan: float | None = None  # when the last request ended; None while one is alive
 
 
@@ -69,6 +70,9 @@ def measure(lanes: Lanes, t: float | None = None) -> Measures:
     out.throughput = out.tokens / out.until if out.until > 0 else 0.0
     if n:
         out.slots = {name: lanes.columns[name][n - 1] for name in SLOTS}
+        held = np.diff([*lanes.ends[:n], max(now, lanes.ends[n - 1])])  # what a step leaves stays until the next one ends
+        total = sum(out.slots.values()) * held.sum()
+        out.mean = {name: float((column(lanes, name, 0, n) * held).sum() / total) if total else 0.0 for name in SLOTS}
     return out
 
 

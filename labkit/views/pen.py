@@ -54,6 +54,18 @@ def text_width(text: str, size: float = 12, weight: int = 400, mono: bool = Fals
     return widths / POINT
 
 
+def wrap(text: str, room: float, size: float = 10.5) -> list[str]:
+    """`text` broken at blanks into lines no wider than `room`."""
+    lines: list[str] = []
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, size) <= room:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
 class Pen:
     """y grows downwards, as in the browser. Shapes take matplotlib's edgecolor, facecolor, linewidth (in pixels), linestyle, alpha."""
 
@@ -82,8 +94,8 @@ class Pen:
         radius = min(radius, w / 2, h / 2)
         return self._add(FancyBboxPatch((x, y), w, h, boxstyle=f"round,pad=0,rounding_size={radius}"), fill, edge, width, **rest)
 
-    def circle(self, x: float, y: float, r: float, fill: str | None = None, edge: str | None = None, width: float = 1):
-        return self._add(Circle((x, y), r), fill, edge, width)
+    def circle(self, x: float, y: float, r: float, fill: str | None = None, edge: str | None = None, width: float = 1, **rest):
+        return self._add(Circle((x, y), r), fill, edge, width, **rest)
 
     def polygon(self, points, fill: str | None = None, edge: str | None = None, width: float = 1, **rest):
         return self._add(Polygon(points, closed=True), fill, edge, width, **rest)

@@ -10,10 +10,15 @@ from labkit.views.scene import badge
 from labkit.views.words import count, percent, spoken, thousands
 
 LEGEND = (("queued", "queued"), ("prefill", "prefill (one box per chunk)"), ("decode", "decode"), ("padding", "padding, slot held"),
-          ("preempted", "preempted, recomputed later"), ("stalled", "stalled: in no step"), ("finished", "finished"))
+          ("preempted", "preempted, recomputed later"), ("stalled", "in no step"), ("finished", "finished"), ("failed", "failed"))
 MARKS = "Small upright mark = arrival."
 DEFINITIONS = ("TTFT = end of the step with the first token − arrival. TPOT = (last − first token) / (tokens − 1). "
                "Padding = its share of the time in which steps ran; a step's time is shared out among its tokens.")
+LEDGER_MARKS = (
+    "Memory: token slots of the KV cache. Empty tail = slots of a last block that is part filled; reserved = blocks that hold no token yet. "
+    "Time: a step's time is shared out among its tokens; padding = tokens computed for nothing; recompute = computed before, lost to "
+    "preemption; idle = no step ran.")
+SLOT_NAMES = {"useful": "useful", "tail": "empty tail", "reserved": "reserved", "cached": "cached", "free": "free"}
 
 
 @dataclass(slots=True)
@@ -41,7 +46,7 @@ class Words:
     """Everything that is said around the panels."""
 
     title: str
-    about: list[tuple[str, str]]  # (number, words) after the title
+    about: list[tuple[str, str]]  # (number, words) after the title; the number may be empty
     badge: tuple[str, str]
     footer: str
     rules: list[tuple[str, str]] = field(default_factory=list)  # name and rule of each panel
@@ -63,13 +68,22 @@ def budget_of(header: Header) -> int:
     return int(c.get("max_num_batched_tokens") or 0) if chunks else 0
 
 
+def shown_badge(panels: list[Panel]) -> tuple[str, str]:
+    """That of the first run that has begun."""
+    return badge(next((panel for panel in panels if panel.rule), panels[0]).lanes.header)
+
+
+def slots_of(lanes: Lanes) -> int:
+    """Token slots of the pool that requests can have."""
+    return (lanes.pool.num_blocks - lanes.pool.null_blocks) * lanes.pool.block_size
+
+
 def race_words(panels: list[Panel], measures: list[Measures], requests: int) -> Words:
-    about = f"policy race · one trace of {count(requests, 'request')}, one clock" if len(panels) > 1 else count(requests, "request")
-    shown = badge(panels[0].lanes.header)
-    words = Words("Batch timeline", [("", about)], shown,
-                  f"{MARKS} Dots: one request each, bar: median. Same scales in all panels. {DEFINITIONS}", [(p.name, p.rule) for p in panels])
-    parts = [said(p.name, m, p.over) for p, m in zip(panels, measures, strict=True)]
-    words.alt = f"Batch timeline, {shown[0]}, {shown[1]}: {len(panels)} policies on one trace of {count(requests, 'request')}. {' '.join(parts)}"
+    trace, shown = f"one trace of {count(requests, 'request')}", shown_badge(panels)
+    footer = f"{MARKS} Dots: one request each, bar: median. Same scales in all panels. {DEFINITIONS}"
+    words = Words("Batch timeline", [("", f"policy race · {trace}, one clock")], shown, footer, [(p.name, p.rule) for p in panels])
+    parts = " ".join(said(p.name, m, p.over) for p, m in zip(panels, measures, strict=True))
+    words.alt = f"Batch timeline, {shown[0]}, {shown[1]}: {count(len(panels), 'run')} of {trace}. {parts}"
     return words
 
 
@@ -77,7 +91,8 @@ def timeline_words(panel: Panel, m: Measures) -> Words:
     shown, running = badge(panel.lanes.header), panel.lanes.pool.running
     about = [(thousands(m.requests), "requests"), (thousands(running), "running"), (thousands(panel.lanes.pool.waiting), "waiting"),
              (thousands(m.finished), "finished"), (thousands(m.preemptions), "preemptions so far")]
-    words = Words("Batch timeline", about, shown, f"{MARKS} Dots: one request each, bar: median. {DEFINITIONS}", [(panel.name, panel.rule)])
+    footer = f"{MARKS} Dots: one request each, bar: median. {DEFINITIONS}"
+    words = Words("Batch timeline", about, shown, footer, [(panel.name, panel.rule)])
     lead = f"{count(m.requests, 'request')}, {running} running, {panel.lanes.pool.waiting} waiting"
     words.alt = f"Batch timeline, {shown[0]}, {shown[1]}: {lead}. {said(panel.name, m, panel.over)}"
     return words
@@ -95,3 +110,17 @@ def said(name: str, m: Measures, over: bool) -> str:
     parts += [count(m.preemptions, "preemption")] if m.preemptions else []
     parts += [f"all done at {spoken(m.makespan)}"] if over and m.makespan is not None else [f"at {spoken(m.until)}"]
     return f"{name}: {', '.join(parts)}."
+
+
+def ledger_words(panels: list[Panel], measures: list[Measures]) -> Words:
+    shown = shown_badge(panels)
+    about = "where memory and time went" + (f" · {count(len(panels), 'run')}, one clock" if len(panels) > 1 else "")
+    words = Words("Waste ledger", [("", about)], shown, LEDGER_MARKS, [(p.name, p.rule) for p in panels])
+    parts = []
+    for panel, m in zip(panels, measures, strict=True):
+        memory = ", ".join(f"{SLOT_NAMES[name]} {percent(share)}" for name, share in m.mean.items())
+        total = sum(m.seconds.values()) or 1.0
+        spent = ", ".join(f"{name} {percent(seconds / total)}" for name, seconds in m.seconds.items())
+        parts.append(f"{panel.name}: {spoken(m.until)}; memory on average {memory}; time {spent}.")
+    words.alt = f"Waste ledger, {shown[0]}, {shown[1]}: {' '.join(parts)}"
+    return words

@@ -13,6 +13,8 @@ def percent(fraction: float) -> str:
 
 def duration(seconds: float) -> tuple[str, str]:
     """Number and unit: ("8.1", "ms"), ("1\u202f620", "ms"), ("12.4", "s"), ("3.5", "min")."""
+    if seconds == 0:
+        return "0", "ms"
     if seconds < 9.9995:
         return (f"{1e3 * seconds:.1f}" if seconds < 0.09995 else thousands(1e3 * seconds)), "ms"
     if seconds < 599.5:

@@ -137,7 +137,7 @@ def test_keyboard_pointer_table_theme_and_reload(tmp_path, page):
         wait_for("another request", lambda: view.label != before)
 
         view.root.get_by_role("button", name="Show as a table").click()
-        sheet = view.root.locator(".kv-sheet")
+        sheet = view.root.locator(".lab-sheet")
         assert sheet.get_by_text("Waste ledger, token slots").is_visible()
         rows = sheet.locator("table").first.locator("tbody tr").all_inner_texts()
         used = sum(int(row.split("\t")[1]) for row in rows if row.split("\t")[0] in ("used", "tail", "shared"))

@@ -11,8 +11,8 @@ from labkit.glassbox.sampling_params import SamplingParams
 from labkit.glassbox.tracing import Tracer
 from labkit.trace import Arrival, Event, Header, Run, Step, Tape
 
-WORKLOAD = [(0, 180, 46), (18, 60, 20), (35, 420, 64), (120, 96, 14), (165, 240, 52), (190, 64, 30), (260, 520, 40), (300, 80, 58), (390, 150, 22),
-            (430, 300, 36)]  # arrival ms, prompt, output
+WORKLOAD = [(0, 180, 46), (18, 60, 20), (35, 420, 64), (120, 96, 14), (165, 240, 52), (190, 64, 30), (260, 520, 40), (300, 80, 58),
+            (390, 150, 22), (430, 300, 36)]  # arrival ms, prompt, output
 SIZE, BLOCKS, CAPACITY, BUDGET = 16, 100, 4, 256
 RULES = {"static": "wait for 4 requests, pad, run until the longest is done",
          "dynamic": "start with whoever came within 60 ms (at most 4), then as static",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from labkit.views.still import Still
 
 PARTS = (*HOST, *(f"canvas/{name}.js" for name in (
-    "frame", "layout", "cells", "header", "strip", "side", "ledger", "timeline", "draw", "controls", "table")))
+    "frame", "layout", "cells", "header", "strip", "side", "ledger", "timeline", "draw", "controls", "tables", "table")))
 
 
 class KVMap(CanvasView):

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from labkit.trace import Header
-from labkit.views.canvas_view import EVERY
+from labkit.views.canvas_view import EVERY, HOST
+from labkit.views.esm import bundle
 from labkit.views.lane_frame import LanePacker
 from labkit.views.lane_view import LaneView
 from labkit.views.measures import Measures
@@ -15,8 +16,14 @@ if TYPE_CHECKING:
     from labkit.views.still_race import RaceStill
 
 
+PARTS = (*HOST, *(f"canvas/{name}.js" for name in (
+    "lanes", "clock", "rows", "bars", "readouts", "race_layout", "segment_card", "player", "tables", "race_words")))
+
+
 class TimelineView(LaneView):
     """Panels of rows and bars."""
+
+    _esm = bundle("timeline.js", PARTS)
 
     def still(self, t: float | None = None, *, theme: str = "light") -> RaceStill:
         """A matplotlib figure of the timeline at `t` seconds; None: at the moment that is shown. theme: "light" or "dark"."""

@@ -22,3 +22,18 @@ export function hatch(ctx, x, y, w, h, colour, step = 5, width = 1.2) {
   ctx.stroke();
   ctx.restore();
 }
+
+/** One 45° hatch seen through many rectangles [x, y, w, h]. */
+export function hatchPath(ctx, list, colour, width = 1.2) {
+  if (!list.length) return;
+  let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
+  ctx.save();
+  ctx.beginPath();
+  for (const [x, y, w, h] of list) {
+    ctx.rect(x, y, w, h);
+    [left, top, right, bottom] = [Math.min(left, x), Math.min(top, y), Math.max(right, x + w), Math.max(bottom, y + h)];
+  }
+  ctx.clip();
+  hatch(ctx, left, top, right - left, bottom - top, colour, 5, width);
+  ctx.restore();
+}

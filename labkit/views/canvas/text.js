@@ -108,3 +108,6 @@ export function letterOf(ordinal) {
   for (let n = ordinal; n >= 0; n = Math.floor(n / 26) - 1) name = String.fromCharCode(65 + (n % 26)) + name;
   return name;
 }
+
+/** 1 request, 2 requests. */
+export const plural = (n, noun) => `${thousands(n)} ${noun}${n === 1 ? "" : "s"}`;

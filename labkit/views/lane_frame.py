@@ -54,7 +54,9 @@ class LanePacker:
         whole = self._told is None
         told = self._told or [0] * len(panels)
         head |= {"seq": self.sequence + 1, "base": 0 if whole else self.sequence, "alt": words.alt, "about": words.about,
-                 "now": [p.now for p in panels], "over": [p.over for p in panels]}
+                 "now": [p.now for p in panels], "over": [p.over for p in panels],
+                 "origin": [None if p.lanes.origin is None else p.lanes.origin - p.start for p in panels],
+                 "done": [None if p.lanes.done is None else p.lanes.done - p.start for p in panels]}
         if whole:
             head["words"] = {"title": words.title, "badge": words.badge, "footer": words.footer, "rules": words.rules, "reasons": REASONS}
             head["panels"] = [{"budget": budget_of(p.lanes.header), "slots": slots_of(p.lanes)} for p in panels]

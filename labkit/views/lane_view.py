@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from labkit.trace import Event, Header, Run, as_replay
-from labkit.views.canvas_view import EVERY, CanvasView
+from labkit.views.canvas_view import EVERY, HOST, CanvasView
 from labkit.views.lane_frame import LanePacker
 from labkit.views.lanes import Lanes
 from labkit.views.measures import Measures, measure
 from labkit.views.pace import Playhead
 from labkit.views.race_scene import Panel, Words, rule_of
 
+PLAYER = (*HOST, *(f"canvas/{name}.js" for name in ("lanes", "clock", "player", "player_view", "tables")))
 MOST_PANELS = 6
 NO_RUN = Header("glassbox", "live", {}, "", {"block_size": 1, "num_blocks": 1}, {})  # of a panel whose run has not begun
 

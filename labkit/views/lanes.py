@@ -117,6 +117,12 @@ class Lanes:
         """Requests that have arrived and not ended."""
         return len(self._alive)
 
+    @property
+    def done(self) -> float | None:
+        """When the last request ended; None while one is alive."""
+        ends = [lane.finished for lane in self.lanes.values()]
+        return max(ends) if ends and not self._alive else None
+
     # steps -----------------------------------------------------------------------------------------------------------
     def _step(self, e: Step) -> None:
         if self.origin is None:

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from labkit.trace import Header
-from labkit.views.canvas_view import EVERY, HOST
+from labkit.views.canvas_view import EVERY
 from labkit.views.esm import bundle
 from labkit.views.lane_frame import LanePacker
-from labkit.views.lane_view import LaneView
+from labkit.views.lane_view import PLAYER, LaneView
 from labkit.views.measures import Measures
 from labkit.views.race_scene import Words, race_words, timeline_words
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from labkit.views.still_race import RaceStill
 
 
-PARTS = (*HOST, *(f"canvas/{name}.js" for name in (
-    "lanes", "clock", "rows", "bars", "readouts", "race_layout", "segment_card", "player", "tables", "race_words")))
+PARTS = (*PLAYER, *(f"canvas/{name}.js" for name in (
+    "rows", "bars", "readouts", "race_layout", "segment_card", "finger", "race_words")))
 
 
 class TimelineView(LaneView):

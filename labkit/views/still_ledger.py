@@ -46,7 +46,7 @@ def looks(pen: Pen, name: str) -> tuple[str | None, str | None, str | None]:
     c = pen.colours
     return {"useful": (c["bar"], None, None), "tail": (c["alert"], None, None), "reserved": (c["reserved"], c["alert"], None),
             "cached": (None, None, c["edge"]), "free": (None, c["edge"], None), "prefill": (c["prefill"], c["prefillEdge"], None),
-            "decode": (c["decode"], None, None), "recompute": (c["prefill"], c["alert"], c["alert"]),
+            "decode": (c["decode"], None, None), "recompute": (c["prefill"], c["alert"], c["again"]),
             "padding": (None, c["edge"], c["edge"]), "idle": (None, c["edge"], None)}[name]
 
 
@@ -64,6 +64,7 @@ def _memory(pen: Pen, panel: Panel, scale: Scale, most: int, y: float) -> None:
     pen.text("memory", X0 - 10, y + 10, size=10.5, fill=c["muted"], align="right")
     pen.text(compact(most), X0 - 10, y + 23, size=10.5, fill=c["muted"], align="right")
     pen.text("0", X0 - 10, base, size=10.5, fill=c["muted"], align="right")
+    pen.rect(X0, y - 0.5, X1 - X0, 1, fill=c["line"])
     begin, end = bisect_left(lanes.ends, scale.begin + panel.start), bisect_right(lanes.ends, scale.end + panel.start)
     if end > begin:
         stops = np.append(np.asarray(lanes.ends[begin:end]), lanes.now) - panel.start

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from labkit.trace import Header
 from labkit.views.canvas_view import EVERY
+from labkit.views.esm import bundle
 from labkit.views.lane_frame import LanePacker
-from labkit.views.lane_view import LaneView
+from labkit.views.lane_view import PLAYER, LaneView
 from labkit.views.measures import Measures
 from labkit.views.race_scene import Words, ledger_words
 
@@ -15,8 +16,13 @@ if TYPE_CHECKING:
     from labkit.views.still_ledger import LedgerStill
 
 
+PARTS = (*PLAYER, "canvas/areas.js", "canvas/ledger_words.js")
+
+
 class WasteLedger(LaneView):
     """Memory over time as useful, tail, reserved, cached and free slots; time as prefill, decode, recompute, padding and idle."""
+
+    _esm = bundle("waste_ledger.js", PARTS)
 
     def __init__(self, runs: Header | Iterable[str], titles: Mapping[str, str] | None = None, *, requests: Iterable[str] = (),
                  every: float = EVERY):

@@ -8,7 +8,7 @@ def thousands(n: float) -> str:
 
 
 def percent(fraction: float) -> str:
-    return f"{100 * fraction:.0f} %" if fraction >= 0.0995 or fraction == 0 else f"{100 * fraction:.1f} %"
+    return f"{100 * fraction:.0f} %" if fraction >= 0.0995 or fraction < 0.0005 else f"{100 * fraction:.1f} %"
 
 
 def duration(seconds: float) -> tuple[str, str]:

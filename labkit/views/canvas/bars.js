@@ -80,7 +80,9 @@ export function drawBars(ctx, palette, panel, scale, full, y) {
   hatchPath(ctx, [...padded, ...held], palette.edge);
   fill(padded, null, palette.edge, 0.6);
   fill(fresh, palette.prefill, bars.length < 300 ? palette.prefillEdge : null);
-  fill(again, palette.prefill, palette.alert, 1);
+  fill(again, palette.prefill, null);
+  hatchPath(ctx, again, palette.again);
+  fill(again, null, palette.alert, 1);
   fill(decode, palette.decode, null);
   ctx.fillStyle = palette.ink2;
   ctx.fillRect(x0, y - 0.5, x1 - x0, 1);

@@ -9,12 +9,14 @@ export const SLOTS = ["useful", "tail", "reserved", "cached", "free"];
 const TICK = 1e-5, NONE = 0xffffffff;
 const COLUMNS = ["step", "prefill", "recompute", "padded", "decode", "held", "sampled", "waiting", "running", ...SLOTS];
 
+/** {head: of the last frame, words, panels}. A panel's clock starts at 0; `origin` is its first arrival, `done` when its last request ended. */
 export const emptyBook = () => ({ head: null, words: null, panels: [] });
 
 const emptyPanel = (told) => ({
-  ...told, now: 0, over: false, origin: Infinity, start: [], end: [], requests: new Map(), segments: [],
+  ...told, start: [], end: [], requests: new Map(), segments: [],
   columns: Object.fromEntries(COLUMNS.map((name) => [name, []])),
   sums: { sampled: [0], prefill: [0], decode: [0], recompute: [0], padding: [0] }, // of all steps before an index: tokens, then seconds
+  held: Object.fromEntries(SLOTS.map((name) => [name, []])), // slots times seconds, until the end of the step of an index
 });
 
 /** Folds a frame into the book; false when a frame before it was missed. */
@@ -27,8 +29,7 @@ export function foldLanes(book, frame) {
   }
   book.panels.forEach((panel, i) => {
     const section = (name) => frame[`${i}.${name}`];
-    panel.now = head.now[i];
-    panel.over = head.over[i];
+    Object.assign(panel, { now: head.now[i], over: head.over[i], origin: head.origin[i] ?? Infinity, done: head.done[i] ?? Infinity });
     if (section("ordinal")) takeRequests(panel, section, book.words.reasons);
     if (section("index")) takeSegments(panel, section);
     takeSteps(panel, section);
@@ -49,7 +50,6 @@ function takeRequests(panel, section, reasons) {
     known.ttft = known.first - known.arrival;
     known.tpot = known.well && known.first < Infinity && known.outputs > 1 ? (known.latest - known.first) / (known.outputs - 1) : Infinity;
     panel.requests.set(ordinal, known);
-    panel.origin = Math.min(panel.origin, known.arrival);
   });
 }
 
@@ -80,8 +80,8 @@ function takeSteps(panel, section) {
     add("decode", of("decode") * rate);
     add("recompute", of("recompute") * rate);
     add("padding", (of("padded") + of("held")) * rate);
+    for (const name of SLOTS) panel.held[name].push(at ? panel.held[name][at - 1] + (columns[name][at - 1] ?? 0) * (end[at] - end[at - 1]) : 0);
   }
-  if (panel.origin === Infinity && start.length) panel.origin = start[0];
 }
 
 /** The first index whose value is greater than `value` in a sorted list. */
@@ -105,8 +105,8 @@ export const lastOf = (book) => Math.max(0, ...book.panels.map((panel) => panel.
 
 /** What a panel comes to at `t`: the definitions of measures.py. */
 export function measureAt(panel, t) {
-  const out = { requests: 0, finished: 0, failed: 0, preemptions: 0, ttft: [], tpot: [], tokens: 0, throughput: 0, padding: 0, until: 0, makespan: null, seconds: {}, slots: {} };
-  let now = Math.min(t, panel.now), latest = 0;
+  const out = { requests: 0, finished: 0, failed: 0, preemptions: 0, ttft: [], tpot: [], tokens: 0, throughput: 0, padding: 0, until: 0, makespan: null, seconds: {}, slots: {}, mean: {} };
+  let now = Math.min(t, panel.now, panel.requests.size ? Infinity : panel.done), latest = 0;
   if (panel.origin === Infinity) return out;
   const eps = TICK; // times come in ticks
   for (const r of panel.requests.values()) {
@@ -132,7 +132,11 @@ export function measureAt(panel, t) {
   out.padding = ran ? out.seconds.padding / ran : 0;
   out.tokens = panel.sums.sampled[n];
   out.throughput = out.until ? out.tokens / out.until : 0;
-  for (const name of SLOTS) out.slots[name] = n ? panel.columns[name][n - 1] ?? 0 : name === "free" ? panel.slots : 0;
+  for (const name of SLOTS) {
+    out.slots[name] = n ? panel.columns[name][n - 1] ?? 0 : name === "free" ? panel.slots : 0;
+    const span = n ? Math.max(now, panel.end[n - 1]) - panel.end[0] : 0;
+    out.mean[name] = span ? (panel.held[name][n - 1] + out.slots[name] * (span - panel.end[n - 1] + panel.end[0])) / (span * panel.slots) : 0;
+  }
   out.waiting = n ? panel.columns.waiting[n - 1] : 0;
   out.running = n ? panel.columns.running[n - 1] : 0;
   return out;

@@ -1,46 +1,12 @@
 // A moment of a run's clock and the part of it that is shown: play, seek, follow live, zoom. All of it happens in the browser; the kernel
 // is told where the view stands.
 import { niceEnd, spoken } from "./clock.js";
-import { button, makeFrame, paintElements, placeAt, showPlayback, zone } from "./elements.js";
+import { showPlayback } from "./elements.js";
 import { endOf, firstAbove, lastOf, PREEMPTED } from "./lanes.js";
 
 const SPEEDS = [0.25, 0.5, 1, 2, 4, 8];
 const NARROWEST = 1e-3; // seconds
 const MOST_ROWS = 64, MOST_STEPS = 3000; // in one picture of a live run; then the window follows its end
-export const FRAME = 66; // milliseconds between two drawings while it plays
-
-/** The elements over the canvas. `label`: what the plot is called. */
-export function makePlayerControls(root, label) {
-  const { canvas, rest } = makeFrame(root);
-  const plot = zone(root, "plot", "application", label);
-  const play = button(root, "play", "Play", "space key");
-  const speed = button(root, "speed", "Speed", "keys < and >");
-  const slider = zone(root, "slider", "slider", "Time", { "aria-orientation": "horizontal" });
-  const previous = button(root, "previous", "Previous event", "key [", "‹ event");
-  const next = button(root, "next", "Next event", "key ]", "event ›");
-  const closer = button(root, "closer", "Zoom in", "key +, or drag over a part of the plot", "zoom in");
-  const wider = button(root, "wider", "Zoom out", "key −", "zoom out");
-  const whole = button(root, "whole", "Whole run", "key 0, or double click", "whole run");
-  const live = button(root, "live", "Follow live", "End key on the slider");
-  const ui = { canvas, plot, play, speed, slider, previous, next, closer, wider, whole, live, ...rest() };
-
-  /** layout: {x0, x1, top, axis, controls, foot}. */
-  function place(layout) {
-    const { x0, x1, top, axis, controls, foot } = layout;
-    placeAt(plot, x0 - 40, top - 4, x1 - x0 + 46, axis - 16 - top);
-    placeAt(slider, x0 - 8, axis - 15, x1 - x0 + 16, 28);
-    placeAt(play, 22, axis - 17, 34, 34);
-    let x = x0 - 4;
-    for (const node of [speed, previous, next, closer, wider, whole]) {
-      placeAt(node, x, controls);
-      x += (node === speed ? Math.max(66, node.offsetWidth) : node.offsetWidth) + (node === next || node === speed ? 10 : 2);
-    }
-    Object.assign(live.style, { right: "20px", top: `${x + 190 > layout.width ? foot.y - 40 : controls}px` });
-    Object.assign(ui.table.style, { right: "20px", top: `${foot.y - 17}px` });
-  }
-
-  return { ...ui, place, paint: (palette) => paintElements(root, palette) };
-}
 
 /** Where the view stands. `changed()` is called when that has changed. */
 export function makePlayer(book, ui, root, send, changed) {
@@ -195,57 +161,5 @@ export function makePlayer(book, ui, root, send, changed) {
   ui.wider.addEventListener("click", () => zoom(2));
   ui.whole.addEventListener("click", showAll);
   ui.live.addEventListener("click", follow);
-  return { now, adopt, arrive, seek, zoom, show, showAll, pan, part, shown, keys, sliderKeys, playing: () => state.mode === "playing", atEnd: () => now() >= last() - 1e-9 };
-}
-
-/** The pointer on the axis seeks; on the plot it drags out the part to zoom in on. `scale()` is the one last drawn. */
-export function dragTime(ui, player, scale, { hover, click, brush }) {
-  const at = (event) => event.clientX - ui.canvas.getBoundingClientRect().left, down = (event) => event.clientY - ui.canvas.getBoundingClientRect().top;
-  ui.slider.addEventListener("pointerdown", (event) => {
-    ui.slider.setPointerCapture(event.pointerId);
-    player.seek(scale().time(at(event)), true);
-  });
-  ui.slider.addEventListener("pointermove", (event) => ui.slider.hasPointerCapture(event.pointerId) && player.seek(scale().time(at(event)), true));
-  let from = null;
-  const inPlot = (event) => scale() && at(event) >= scale().x0 - 40 && at(event) <= scale().x1 + 6;
-  ui.canvas.addEventListener("pointerdown", (event) => {
-    if (!inPlot(event) || event.button) return;
-    from = at(event);
-    ui.canvas.setPointerCapture(event.pointerId);
-  });
-  ui.canvas.addEventListener("pointermove", (event) => {
-    if (from !== null && Math.abs(at(event) - from) > 6) brush([from, at(event)]);
-    else hover(inPlot(event) ? [at(event), down(event)] : null);
-  });
-  ui.canvas.addEventListener("pointerup", (event) => {
-    const to = at(event), begun = from;
-    from = null;
-    brush(null);
-    if (begun === null) return;
-    if (Math.abs(to - begun) > 6) player.show(scale().time(Math.min(begun, to)), scale().time(Math.max(begun, to)));
-    else click([to, down(event)]);
-  });
-  ui.canvas.addEventListener("pointercancel", () => {
-    from = null;
-    brush(null);
-  });
-  ui.canvas.addEventListener("pointerleave", () => hover(null));
-  ui.canvas.addEventListener("dblclick", () => player.showAll());
-  ui.canvas.addEventListener("wheel", (event) => {
-    if (!inPlot(event) || !(event.ctrlKey || Math.abs(event.deltaX) > Math.abs(event.deltaY))) return; // a plain wheel scrolls the notebook
-    if (player.part().whole && !event.ctrlKey) return;
-    event.preventDefault();
-    if (event.ctrlKey) player.zoom(Math.exp(event.deltaY * 0.004), scale().time(at(event)));
-    else player.pan((event.deltaX / (scale().x1 - scale().x0)) * (scale().end - scale().begin));
-  }, { passive: false });
-}
-
-/** Where the part stands in the whole run: a thin bar at `y`. */
-export function drawOverview(ctx, palette, { x0, x1 }, { begin, end, whole }, last, y) {
-  if (whole) return;
-  const at = (t) => x0 + ((x1 - x0) * Math.min(Math.max(t, 0), last)) / last;
-  ctx.fillStyle = palette.line;
-  ctx.fillRect(x0, y, x1 - x0, 4);
-  ctx.fillStyle = palette.muted;
-  ctx.fillRect(at(begin), y - 0.5, Math.max(3, at(end) - at(begin)), 5);
+  return { now, adopt, arrive, seek, zoom, show, showAll, pan, part, shown, keys, sliderKeys, growing: live, playing: () => state.mode === "playing", atEnd: () => now() >= last() - 1e-9 };
 }

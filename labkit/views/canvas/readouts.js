@@ -44,12 +44,12 @@ const DRAW = [
   (ctx, palette, m, limits, x, right, y) => dots(ctx, palette, "TTFT", m.ttft, limits.ttft, "prefill", x, right, y),
   (ctx, palette, m, limits, x, right, y) => dots(ctx, palette, "TPOT", m.tpot, limits.tpot, "decode", x, right, y),
   (ctx, palette, m, limits, x, right, y) => {
-    number(ctx, palette, "throughput", [thousands(m.throughput), "tokens/s"], x, right, y);
+    number(ctx, palette, "throughput", [thousands(m.throughput), right - x > 160 ? "tokens/s" : "/s"], x, right, y);
     ctx.fillStyle = palette.ink2;
     ctx.fillRect(x, y + 8, (right - x) * Math.min(1, m.throughput / limits.throughput), 5);
   },
   (ctx, palette, m, limits, x, right, y) => {
-    number(ctx, palette, "padding", [percent(m.padding).split(" ")[0], "% of step time"], x, right, y);
+    number(ctx, palette, "padding", [percent(m.padding).split(" ")[0], right - x > 160 ? "% of step time" : "%"], x, right, y);
     const part = [x, y + 8, (right - x) * m.padding, 5];
     if (m.padding) hatchPath(ctx, [part], palette.edge);
     ctx.strokeStyle = palette.edge;
@@ -59,6 +59,14 @@ const DRAW = [
   },
 ];
 const DOWNWARDS = [32, 72, 116, 150];
+
+/** What the medians are of: said once where it is the same in all panels. */
+export function drawReadoutHead(ctx, palette, measures, layout, edge) {
+  const counts = measures.map((m) => m.ttft.length), most = Math.max(...counts), y = layout.legend.y + 10;
+  const words = counts.every((n) => n === most) ? `median of n = ${thousands(most)}` : `medians, n = ${counts.map(thousands).join(", ")}`;
+  put(ctx, palette, "read-outs", layout.readouts.x, y, { size: 11.5, fill: palette.muted });
+  put(ctx, palette, words, layout.width - edge, y, { size: 11, fill: palette.muted, align: "right" });
+}
 
 /** In a column beside the panel that begins at `y`, or side by side below it. */
 export function drawReadouts(ctx, palette, m, limits, layout, y) {

@@ -65,7 +65,9 @@ function paintBoxes(ctx, palette, boxes, pitch) {
   rects(ctx, kinds[PADDING], null, palette.edge, 0.7 * thin);
   rects(ctx, kinds[DECODE], palette.decode);
   rects(ctx, kinds[PREFILL], palette.prefill, palette.prefillEdge, thin);
-  rects(ctx, kinds[RECOMPUTE], palette.prefill, palette.alert, 1.6 * thin);
+  rects(ctx, kinds[RECOMPUTE], palette.prefill);
+  hatchPath(ctx, kinds[RECOMPUTE], palette.again);
+  rects(ctx, kinds[RECOMPUTE], null, palette.alert, 1.6 * thin);
   lines(ctx, kinds[PREEMPTED], palette.alert, 1.8 * thin, [4, 3]);
   ctx.beginPath();
   for (const [x, y, d] of boxes.crosses) {

@@ -100,7 +100,7 @@ export function wrap(ctx, palette, s, room, options) {
 
 /** Digits in groups of three, a thin space between. */
 export const thousands = (n) => String(Math.round(n)).replace(/\B(?=(\d{3})+(?!\d))/g, "\u202f");
-export const percent = (f) => (f === 0 || f >= 0.0995 ? `${Math.round(100 * f)} %` : `${(100 * f).toFixed(1)} %`);
+export const percent = (f) => (f < 0.0005 || f >= 0.0995 ? `${Math.round(100 * f)} %` : `${(100 * f).toFixed(1)} %`);
 
 /** A to Z, AA to ZZ...: the name of the nth request of a run. */
 export function letterOf(ordinal) {

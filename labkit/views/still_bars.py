@@ -18,7 +18,7 @@ BARS = ("prefill", "recompute", "padded", "decode", "held")
 
 def strip_scale(panels: list[Panel]) -> tuple[float, float]:
     """Tokens and requests that fill the two parts, in all panels alike. Prompts that tower above every budget and every other panel's
-    are cut off, so that chunks can still be seen beside them."""
+    are cut off, so that chunks can still be seen beside them; a budget that is not far above them is seen too."""
     peaks, slots, budgets = [], [1.0], [0.0]
     for panel in panels:
         columns = {name: np.asarray(panel.lanes.columns[name], float) for name in BARS}
@@ -26,8 +26,9 @@ def strip_scale(panels: list[Panel]) -> tuple[float, float]:
         peaks += [up.max()] if up.any() else []
         slots += [down.max()] if down.size else []
         budgets.append(float(budget_of(panel.lanes.header)))
-    most = max(peaks, default=1.0)
-    return max(1.0, min(most, 2 * max(min(peaks, default=1.0), min(max(budgets), most)))), max(slots)
+    most, budget = max(peaks, default=1.0), max(budgets)
+    full = min(most, 2 * max(min(peaks, default=1.0), min(budget, most)))
+    return max(1.0, full, 1.6 * budget if budget < 1.6 * full else 0.0), max(slots)
 
 
 def bars_between(lanes: Lanes, zero: float, scale: Scale) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:

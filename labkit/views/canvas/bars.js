@@ -19,8 +19,9 @@ export function stripScale(book) {
     if (peak) peaks.push(peak);
     budgets.push(budget);
   }
-  const most = Math.max(1, ...peaks), least = peaks.length ? Math.min(...peaks) : 1;
-  return { most: Math.max(1, Math.min(most, 2 * Math.max(least, Math.min(Math.max(...budgets), most)))), slots };
+  const most = Math.max(1, ...peaks), least = peaks.length ? Math.min(...peaks) : 1, budget = Math.max(...budgets);
+  const full = Math.min(most, 2 * Math.max(least, Math.min(budget, most)));
+  return { most: Math.max(1, full, budget < 1.6 * full ? 1.6 * budget : 0), slots };
 }
 
 /** Bars as [x, x1, prefill, recompute, padded, decode, held]: a bar a step, or, where there are more steps than pixels, a bar a pixel, as

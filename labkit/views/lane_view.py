@@ -13,6 +13,7 @@ from labkit.views.lanes import Lanes
 from labkit.views.measures import Measures, measure
 from labkit.views.pace import Playhead
 from labkit.views.race_scene import Panel, Words, rule_of
+from labkit.views.scene import SOURCES
 
 PLAYER = (*HOST, *(f"canvas/{name}.js" for name in ("lanes", "clock", "player", "player_view", "tables")))
 MOST_PANELS = 6
@@ -91,7 +92,7 @@ class LaneView(CanvasView):
 
     def _single(self, header: Header) -> None:
         self._ordinals = {}
-        name = str(header.configuration.get("policy") or header.source)
+        name = str(header.configuration.get("policy") or SOURCES.get(header.source, header.source))
         self._panels = [Panel(name, rule_of(header), Lanes(header, self._ordinals), None)]
         self._packer.reset()
 

@@ -48,7 +48,7 @@ def grid(pen: Pen, scale: Scale, top: float, bottom: float) -> None:
 def axis(pen: Pen, scale: Scale, y: float, now: float | None) -> None:
     """Ticks below the panels, and the pill of the moment that is shown; None: the end, which needs none."""
     c, marks = pen.colours, scale.ticks()
-    unit = duration(scale.end)[1]
+    unit = duration(scale.end)[1] if scale.end < 3 or scale.end >= 600 else "s"
     step = (marks[1] - marks[0]) * UNITS[unit]
     half = text_width(spoken(now), 10.5, 600) / 2 + 8 if now is not None else 0
     for t in marks:

@@ -16,23 +16,24 @@ from labkit.views.words import duration, percent, thousands
 TOP = 84  # of the first panel
 LEAST = 180  # height that a panel's read-outs take
 AROUND = 20 + 8 + UP + DOWN + 12  # height of a panel beside its rows
+PITCH, HIGHEST, ALL = 12.0, 420.0, 1100.0  # heights of a row, of the rows of a panel, and of the rows of all panels, at most
 
 
 @dataclass(slots=True)
 class Shape:
-    """Pixels: `pitch` of a row, `height` of a panel."""
+    """Pixels: the rows of a panel are `high` together, `pitch` each; `height` is the whole panel's."""
 
-    rows: int
+    high: float
     pitch: float
-    height: float
 
     @classmethod
     def of(cls, panels: int, rows: int) -> Shape:
-        rows = max(1, rows)
-        pitch = min(12.0, max(1100 / (rows * panels), 4.0 if rows <= 100 else 400 / rows))
-        if rows * pitch < LEAST - AROUND:
-            pitch = min(16.0, (LEAST - AROUND) / rows)
-        return cls(rows, pitch, max(LEAST, rows * pitch + AROUND))
+        high = max(min(PITCH * max(1, rows), HIGHEST, ALL / panels), LEAST - AROUND)
+        return cls(high, min(16.0, high / max(1, rows)))
+
+    @property
+    def height(self) -> float:
+        return self.high + AROUND
 
 
 class RaceStill(Picture):
@@ -51,7 +52,7 @@ class RaceStill(Picture):
         for i, panel in enumerate(panels):
             y = TOP + i * shape.height
             _panel(pen, panel, measures[i], scale, full, lanes[i], shape, y)
-            moment(pen, scale, shown, y + 16, y + 20 + shape.rows * shape.pitch + 8 + UP + DOWN)
+            moment(pen, scale, shown, y + 16, y + 20 + shape.high + 8 + UP + DOWN)
             readouts(pen, measures[i], limits, y)
             if i + 1 < len(panels):
                 pen.rect(EDGE, y + shape.height - 8.5, WIDTH - 2 * EDGE, 1, fill=c["line"])
@@ -73,7 +74,7 @@ def head(pen: Pen, words: Words, panels: list[Panel], n: int) -> None:
 def _panel(pen: Pen, panel: Panel, m: Measures, scale: Scale, full: tuple[float, float], lanes: list[Lane | None], shape: Shape,
            y: float) -> None:
     c, top = pen.colours, y + 20
-    line = top + shape.rows * shape.pitch + 8 + UP
+    line = top + shape.high + 8 + UP
     pen.runs([(panel.name, {"weight": 600, "size": 13}), (panel.rule, {"fill": c["ink2"], "dx": 10})], X0, y + 10)
     grid(pen, scale, top - 2, line + DOWN)
     if not any(lanes):

@@ -57,7 +57,7 @@ function pill(ctx, palette, scale, t, y, filled) {
 
 /** Ticks with their baseline at `y`; `pills`: [{t, filled}]. */
 export function drawAxis(ctx, palette, scale, y, pills) {
-  const { step, marks } = ticks(scale), unit = duration(scale.end)[1], small = { size: 10.5, fill: palette.muted };
+  const { step, marks } = ticks(scale), unit = scale.end < 3 || scale.end >= 600 ? duration(scale.end)[1] : "s", small = { size: 10.5, fill: palette.muted };
   const digits = step * UNITS[unit] >= 1 - 1e-9 ? 0 : Math.ceil(-Math.log10(step * UNITS[unit]) - 1e-9);
   const taken = pills.map((p) => pill(ctx, palette, scale, p.t, y, p.filled));
   let free = -Infinity;

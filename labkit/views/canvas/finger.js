@@ -4,6 +4,7 @@ import { panelAt, pitchOf, rowAt } from "./race_layout.js";
 import { cardLines, drawCard } from "./segment_card.js";
 
 const TYPED = 700; // milliseconds within which letters are one name
+const HINT = ["no segment is looked at", "point at one, click it,", "or type a request's letter"];
 const REACH = 4; // pixels beside a segment that still count
 
 export function makeFinger() {
@@ -81,7 +82,7 @@ export function makeFinger() {
   function draw(ctx, palette, { book, layout, scale, rows, pointer }) {
     const place = seen(), panel = place && book.panels[place.panel], request = place && requestOf(book, place), segment = request?.segments[place.index];
     const row = place ? rows.indexOf(place.ordinal) : -1;
-    if (!segment || row < 0) return;
+    if (!segment || row < 0) return layout.card && drawCard(ctx, palette, HINT, layout);
     const pitch = pitchOf(layout, rows.length), top = panelAt(layout, place.panel).rows + row * pitch, inside = (t) => Math.min(Math.max(scale.at(t), scale.x0), scale.x1);
     const x = inside(segment.t0), x1 = inside(endOf(panel, segment)), gap = keyboard && !hovered ? 2 : 0;
     ctx.strokeStyle = palette.ink;

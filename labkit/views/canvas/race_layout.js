@@ -6,12 +6,12 @@ const AROUND = 20 + 8 + UP + DOWN + 12; // height of a panel beside its rows
 const LEAST = 180; // height that read-outs beside a panel take
 const LIVE = 300; // height of the rows of a single run whose end is open
 const BELOW = 56; // height of read-outs below a panel
+const PITCH = 12, HIGHEST = 420, ALL = 1100; // heights of a row, of the rows of a panel, and of the rows of all panels, at most
 
 /** The height of the rows: all are there, thinner the more there are. */
 function rowsHeight(panels, rows, open) {
   if (open) return LIVE;
-  const n = Math.max(1, rows), pitch = Math.min(12, Math.max(1100 / (n * panels), n <= 100 ? 4 : 400 / n));
-  return n * pitch;
+  return Math.min(PITCH * Math.max(1, rows), HIGHEST, ALL / panels);
 }
 
 /** lines: {rule, legend, footer}: measured before. `open`: the number of rows is not known beforehand. */

@@ -19,7 +19,7 @@ import numpy as np
 
 from labkit.views.frame import join
 from labkit.views.lanes import Lanes
-from labkit.views.race_scene import Panel, Words, budget_of, slots_of
+from labkit.views.race_scene import Panel, Words, budget_of
 
 TICK, NONE = 1e-5, 0xFFFFFFFF
 REASONS = ("", "length", "stop", "abort", "lost", "refused", "timeout", "error")
@@ -59,7 +59,7 @@ class LanePacker:
                  "done": [None if p.lanes.done is None else p.lanes.done - p.start for p in panels]}
         if whole:
             head["words"] = {"title": words.title, "badge": words.badge, "footer": words.footer, "rules": words.rules, "reasons": REASONS}
-            head["panels"] = [{"budget": budget_of(p.lanes.header), "slots": slots_of(p.lanes)} for p in panels]
+            head["panels"] = [{"budget": budget_of(p.lanes.header), "slots": p.lanes.slots} for p in panels]
         sections: dict[str, np.ndarray] = {}
         for i, panel in enumerate(panels):
             parts = self._steps(panel, max(0, told[i] - panel.lanes.trimmed))

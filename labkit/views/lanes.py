@@ -118,6 +118,11 @@ class Lanes:
         return len(self._alive)
 
     @property
+    def slots(self) -> int:
+        """Token slots of the pool that requests can have."""
+        return (self.pool.num_blocks - self.pool.null_blocks) * self.pool.block_size
+
+    @property
     def done(self) -> float | None:
         """When the last request ended; None while one is alive."""
         ends = [lane.finished for lane in self.lanes.values()]

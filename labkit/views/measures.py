@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from labkit.views.lanes import Lanes
+from labkit.views.lanes import PREEMPTED, Lanes
 
 SHARES = ("prefill", "decode", "recompute", "padding", "idle")  # of time
 SLOTS = ("useful", "tail", "reserved", "cached", "free")  # of memory
@@ -55,11 +55,12 @@ def measure(lanes: Lanes, t: float | None = None) -> Measures:
     out.ttft = [lane.ttft for lane in arrived if lane.first is not None and lane.first <= now]
     out.tpot = [lane.tpot for lane in ended if lane.tpot is not None]
     out.preemptions = sum(lane.preemptions for lane in arrived) if t is None else sum(
-        segment.kind == 6 and segment.t0 <= now for segment in lanes.segments)
+        segment.kind == PREEMPTED and segment.t0 <= now for segment in lanes.segments)
     if ended and len(ended) == len(arrived):
         now = min(now, max(lane.finished for lane in ended))
         out.makespan = now - lanes.origin
     out.until = now - lanes.origin
+    out.slots["free"] = lanes.slots
     n = bisect_right(lanes.ends, now)
     busy = split(lanes, 0, n)
     out.seconds = {name: float(column.sum()) for name, column in busy.items()}

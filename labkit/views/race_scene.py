@@ -73,11 +73,6 @@ def shown_badge(panels: list[Panel]) -> tuple[str, str]:
     return badge(next((panel for panel in panels if panel.rule), panels[0]).lanes.header)
 
 
-def slots_of(lanes: Lanes) -> int:
-    """Token slots of the pool that requests can have."""
-    return (lanes.pool.num_blocks - lanes.pool.null_blocks) * lanes.pool.block_size
-
-
 def race_words(panels: list[Panel], measures: list[Measures], requests: int) -> Words:
     trace, shown = f"one trace of {count(requests, 'request')}", shown_badge(panels)
     footer = f"{MARKS} Dots: one request each, bar: median. Same scales in all panels. {DEFINITIONS}"

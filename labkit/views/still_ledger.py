@@ -8,7 +8,7 @@ import numpy as np
 from labkit.views.measures import SHARES, SLOTS, Measures
 from labkit.views.pen import Pen, text_width, wrap
 from labkit.views.picture import EDGE, WIDTH, Picture, banner
-from labkit.views.race_scene import SLOT_NAMES, Panel, Words, slots_of
+from labkit.views.race_scene import SLOT_NAMES, Panel, Words
 from labkit.views.still_axis import RIGHT, X0, X1, Scale, axis, grid, moment, nice_end
 from labkit.views.words import percent, spoken, thousands
 
@@ -25,7 +25,7 @@ class LedgerStill(Picture):
         pen, c, last = self.pen, self.pen.colours, max(panel.now for panel in panels)
         scale, shown = Scale(0.0, nice_end(last)), now if now < last - 1e-9 else None
         banner(pen, words.title, [(words.about[0][1], {})], words.badge)
-        most = max(slots_of(panel.lanes) for panel in panels)
+        most = max(panel.lanes.slots for panel in panels)
         for i, (panel, m) in enumerate(zip(panels, measures, strict=True)):
             y = TOP + i * HEIGHT
             pen.runs([(panel.name, {"weight": 600, "size": 13}), (panel.rule, {"fill": c["ink2"], "dx": 10})], X0, y + 16)

@@ -32,7 +32,7 @@ export function stretches(panel, scale) {
   const { end } = panel, first = Math.max(0, firstAbove(end, scale.begin) - 1), last = firstAbove(end, scale.end), out = [];
   const at = (t) => Math.min(Math.max(scale.at(t), scale.x0), scale.x1);
   for (let i = first; i < last; i++) {
-    const x = at(end[i]), x1 = at(i + 1 < end.length ? end[i + 1] : panel.now), before = out.at(-1);
+    const x = at(end[i]), x1 = Math.max(x, at(i + 1 < end.length ? end[i + 1] : panel.now)), before = out.at(-1);
     if (before && Math.floor(2 * before[0]) === Math.floor(2 * x)) before.splice(1, 2, x1, i);
     else out.push([x, x1, i]);
   }

@@ -31,7 +31,7 @@ def palette(theme: str) -> dict:
     base = STYLE[theme]
     owners = [{"fill": o["fill"], "on": o["on"], "edge": o[theme], "soft": mix(o["fill"], base["paper"], base["soft"])}
               for o in STYLE["owners"]]
-    return {**base, "owners": owners, "legend": STYLE["legend"]}
+    return {**base, "owners": owners, "legend": STYLE["legend"], "segments": STYLE["segments"]}
 
 
 @cache

@@ -9,8 +9,6 @@ from labkit.views.measures import Measures, median
 from labkit.views.scene import badge
 from labkit.views.words import count, percent, spoken, thousands
 
-LEGEND = (("queued", "queued"), ("prefill", "prefill (one box per chunk)"), ("decode", "decode"), ("padding", "padding, slot held"),
-          ("preempted", "preempted, recomputed later"), ("stalled", "in no step"), ("finished", "finished"), ("failed", "failed"))
 MARKS = "Small upright mark = arrival."
 DEFINITIONS = ("TTFT = end of the step with the first token − arrival. TPOT = (last − first token) / (tokens − 1). "
                "Padding = its share of the time in which steps ran; a step's time is shared out among its tokens.")

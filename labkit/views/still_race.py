@@ -63,8 +63,10 @@ class RaceStill(Picture):
 
 def head(pen: Pen, words: Words, panels: list[Panel], n: int) -> None:
     c = pen.colours
-    strong = {"weight": 600, "fill": c["ink"]}
-    runs = [part for number, text in words.about for part in ((number, strong), (f" {text}   " if number else text, {}))]
+    runs = []
+    for i, (number, text) in enumerate(words.about):
+        runs += [(number, {"weight": 600, "fill": c["ink"], "dx": 14 if i else 0})] if number else []
+        runs.append((f" {text}" if number else text, {}))
     banner(pen, words.title, runs, words.badge)
     legend(pen, panels, 56)
     pen.text("read-outs", RIGHT, 66, size=11.5, fill=c["muted"])

@@ -5,7 +5,7 @@ import math
 
 from labkit.views.lanes import DECODE, KINDS, PADDING, PREEMPTED, PREFILL, QUEUED, RECOMPUTE, STALLED, Lane
 from labkit.views.pen import Pen, text_width
-from labkit.views.race_scene import LEGEND, Panel
+from labkit.views.race_scene import Panel
 from labkit.views.still_axis import X0, X1, Scale
 from labkit.views.words import spoken
 
@@ -74,22 +74,26 @@ class Boxes:
 
 def legend(pen: Pen, panels: list[Panel], y: float) -> None:
     """What the marks mean; of the rare ones only those that are there."""
-    there = {segment.kind for panel in panels for segment in panel.lanes.segments}
+    stalled = any(segment.kind == STALLED for panel in panels for segment in panel.lanes.segments)
     ill = any(lane.reason and not lane.well for panel in panels for lane in panel.lanes.lanes.values())
+    items = [item for item in pen.colours["segments"] if {"stalled": stalled, "failed": ill}.get(item[0], True)]
+    long = sum(mark_width(kind) + text_width(words, 11.5) + 14 for kind, words, _ in items) - 14 <= X1 - X0
     boxes, x = Boxes(), float(X0)
-    for kind, words in LEGEND:
-        if kind == "stalled" and STALLED not in there or kind == "failed" and not ill:
-            continue
+    for kind, *words in items:
         if kind == "preempted":
             boxes.add(PREEMPTED, x + 3.5, x + 16, y, 12)
             boxes.add(RECOMPUTE, x + 15, x + 24, y, 12)
         elif kind in ("finished", "failed"):
-            x -= 18
-            boxes.end(kind == "finished", x + 22, y, 12)
+            boxes.end(kind == "finished", x + 4, y, 12)
         else:
             boxes.add(KINDS.index(kind), x, x + 24, y, 12)
-        x += 30 + pen.text(words, x + 30, y + 10, size=11.5, fill=pen.colours["ink2"]) + 14
+        x += mark_width(kind)
+        x += pen.text(words[0 if long else 1], x, y + 10, size=11.5, fill=pen.colours["ink2"]) + 14
     boxes.draw(pen)
+
+
+def mark_width(kind: str) -> float:
+    return 12 if kind in ("finished", "failed") else 30
 
 
 def done(pen: Pen, scale: Scale, makespan: float, top: float, bottom: float) -> None:

@@ -5,8 +5,6 @@ import { flow } from "./banner.js";
 import { hatchPath } from "./shapes.js";
 import { put, textWidth } from "./text.js";
 
-const LEGEND = [["queued", "queued"], ["prefill", "prefill (one box per chunk)"], ["decode", "decode"], ["padding", "padding, slot held"], ["preempted", "preempted, recomputed later"], ["stalled", "in no step"], ["finished", "finished"], ["failed", "failed"]];
-
 /** Collects shapes of one look, because one path of many pieces is drawn faster than many paths. */
 function makeBoxes() {
   return { arrivals: [], kinds: KINDS.map(() => []), crosses: [], well: [], ill: [] };
@@ -104,14 +102,17 @@ export function drawRows(ctx, palette, panel, ordinals, scale, y, pitch, chosen)
   paintBoxes(ctx, palette, boxes, pitch);
 }
 
+/** Of the rare marks only those that are there; shorter words where the long ones need a second line. */
 function legendPlaces(ctx, palette, book, width) {
-  const there = new Set(book.panels.flatMap((panel) => [...new Set(panel.segments.map((s) => s.kind))]));
+  const stalled = book.panels.some((panel) => panel.segments.some((s) => s.kind === STALLED));
   const ill = book.panels.some((panel) => [...panel.requests.values()].some((r) => r.reason && !r.well));
-  const items = LEGEND.filter(([kind]) => (kind === "stalled" ? there.has(STALLED) : kind === "failed" ? ill : true));
-  return flow(items, ([kind, words]) => iconWidth(kind) + textWidth(ctx, palette, words, { size: 11.5 }), 0, width, width, 14);
+  const items = palette.segments.filter(([kind]) => ({ stalled, failed: ill })[kind] ?? true);
+  const place = (which) => flow(items.map((item) => [item[0], item[which]]), ([kind, words]) => markWidth(kind) + textWidth(ctx, palette, words, { size: 11.5 }), 0, width, width, 14);
+  const long = place(1);
+  return long.at(-1).line ? place(2) : long;
 }
 
-const iconWidth = (kind) => (kind === "finished" || kind === "failed" ? 12 : 30);
+const markWidth = (kind) => (kind === "finished" || kind === "failed" ? 12 : 30);
 export const legendRows = (ctx, palette, book, width) => Math.max(0, ...legendPlaces(ctx, palette, book, width).map((p) => p.line)) + 1;
 
 export function drawRowLegend(ctx, palette, book, { x, y, width, line }) {
@@ -123,7 +124,7 @@ export function drawRowLegend(ctx, palette, book, { x, y, width, line }) {
       addSegment(boxes, RECOMPUTE, left + 15, left + 24, top, 12);
     } else if (kind === "finished" || kind === "failed") addEnd(boxes, kind === "finished", left + 4, top, 12);
     else addSegment(boxes, KINDS.indexOf(kind), left, left + 24, top, 12);
-    put(ctx, palette, words, left + iconWidth(kind), top + 10, { size: 11.5, fill: palette.ink2 });
+    put(ctx, palette, words, left + markWidth(kind), top + 10, { size: 11.5, fill: palette.ink2 });
   }
   paintBoxes(ctx, palette, boxes, 12);
 }

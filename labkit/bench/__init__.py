@@ -8,6 +8,8 @@ BENCHES = {
     "ready": ("labkit.bench.ready", "how long each server takes until it can serve, and where the time goes"),
     "hygiene": ("labkit.bench.hygiene", "what is left of a server when its kernel ends in every way a kernel can end"),
     "probe": ("labkit.bench.probe", "whether the vLLM probe tells the truth, and what it costs"),
+    "laws": ("labkit.bench.laws", "random workloads under every batching policy, each held to every law"),
+    "scheduler": ("labkit.bench.scheduler", "microseconds of schedule(), beside vLLM's own scheduler"),
     "views": ("labkit.bench.views", "frame rate and bytes a frame of the KV map"),
 }
 

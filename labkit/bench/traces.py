@@ -56,7 +56,7 @@ def record(seed: int, *, steps: int = 120, blocks: int = 24, block_size: int = 4
             scheduler.finish(victim, "abort")
             tracer.step(number, now - 0.6 * STEP, now - 0.6 * STEP, Plan(), {}, {victim.request_id: "abort"})
             number, now = number + 1, now + STEP
-        plan = scheduler.schedule()
+        plan = scheduler.schedule(now)
         sampling, sampled = plan.sampling, {}
         scheduler.advance(plan)
         for request in sampling:

@@ -14,7 +14,9 @@ from labkit.glassbox.engine_client import EngineClient, EngineFailure, Stream
 from labkit.glassbox.metrics import Metrics
 from labkit.glassbox.options import EngineOptions
 from labkit.glassbox.outputs import RequestOutput
+from labkit.glassbox.policies import make_scheduler
 from labkit.glassbox.protocol import APIError, Call, choice, parse_call, parse_messages, parse_prompts, usage
+from labkit.glassbox.refusal import Overloaded, Unservable
 from labkit.glassbox.request import check_prompt
 from labkit.glassbox.tokenizer import Tokenizer
 
@@ -30,6 +32,7 @@ class Api:
     ) -> None:
         self.client, self.tokenizer, self.options, self.names, self.max_queued = client, tokenizer, options, names, max_queued
         self.metrics = Metrics(names[0], options)
+        self.seats = make_scheduler(options.policy, options, **options.policy_parameters).max_num_seqs
         client.observe = self.metrics.observe
 
     def application(self) -> web.Application:
@@ -88,8 +91,8 @@ class Api:
             if call.stream:
                 return await send_events(request, reply.events(stream))
             return web.json_response(await reply.whole(stream))
-        except EngineFailure as failure:
-            raise APIError(500, str(failure), kind="InternalServerError") from failure
+        except (EngineFailure, Overloaded, Unservable) as failure:
+            raise as_api_error(failure) from failure
         finally:
             stream.close()
 
@@ -105,7 +108,7 @@ class Api:
             params = call.params
             if call.n > 1 and params.seed is not None:
                 params = replace(params, seed=params.seed + index % call.n)
-            requests.append((f"{call.id}-{index}", prompts[index // call.n], params))
+            requests.append((f"{call.id}-{index}", prompts[index // call.n], params, call.priority))
         try:
             return self.client.submit(requests)
         except EngineFailure as failure:
@@ -116,7 +119,7 @@ class Api:
         if self.max_queued is None:
             return
         stats = self.client.stats
-        seats = self.options.max_num_seqs if stats.waiting == 0 else stats.running
+        seats = self.seats if stats.waiting == 0 else stats.running
         queued = max(0, self.client.num_unfinished - seats)
         beyond = max(0, self.client.num_unfinished + new - seats)
         if beyond > self.max_queued:
@@ -189,14 +192,21 @@ async def send_events(request: web.Request, events: AsyncIterator[dict[str, Any]
             if not response.prepared:
                 await response.prepare(request)
             await response.write(b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n")
-    except EngineFailure as failure:
+    except (EngineFailure, Overloaded, Unservable) as failure:
         if not response.prepared:
             raise
-        error = APIError(500, str(failure), kind="InternalServerError")
-        await response.write(b"data: " + json.dumps(error.body()).encode() + b"\n\n")
+        await response.write(b"data: " + json.dumps(as_api_error(failure).body()).encode() + b"\n\n")
     await response.write(b"data: [DONE]\n\n")
     await response.write_eof()
     return response
+
+
+def as_api_error(failure: EngineFailure | Overloaded | Unservable) -> APIError:
+    if isinstance(failure, Overloaded):
+        return APIError(429, str(failure), kind="TooManyRequestsError", retry_after=failure.refusal.retry_after)
+    if isinstance(failure, Unservable):
+        return APIError(400, str(failure))
+    return APIError(500, str(failure), kind="InternalServerError")
 
 
 async def read_body(request: web.Request) -> Any:

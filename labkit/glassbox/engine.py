@@ -1,59 +1,88 @@
-"""The engine: requests in, `step()` until they are done, tokens out. One thread; no HTTP, no clock but for timestamps."""
+"""The engine: requests in, `step()` until they are done, tokens out. One thread, one clock, no HTTP."""
 from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Protocol
 
 from labkit.glassbox.detokenizer import Detokenizer
-from labkit.glassbox.invariants import Checker
+from labkit.glassbox.invariants import Checker, InvariantError
 from labkit.glassbox.options import EngineOptions
 from labkit.glassbox.outputs import RequestOutput
 from labkit.glassbox.plan import Plan
-from labkit.glassbox.policies.chunked import ChunkedScheduler
+from labkit.glassbox.policies import make_scheduler
+from labkit.glassbox.refusal import Refusal
 from labkit.glassbox.request import Request, check_prompt
-from labkit.glassbox.runner import ModelRunner
 from labkit.glassbox.sampling_params import SamplingParams
 from labkit.glassbox.scheduler import Scheduler
 from labkit.glassbox.tokenizer import Tokenizer
 from labkit.glassbox.tracing import NoTracer, RecorderLike, Tracer
 
 
+class RunnerLike(Protocol):
+    """What the engine asks of a runner: `runner.ModelRunner`, or `slot_runner.SlotRunner` where no model is wanted."""
+
+    vocab_size: int
+
+    def run(self, plan: Plan) -> dict[str, int]:
+        """Compute the plan's tokens, padding included; returns the next token id of each request in `plan.sampling`."""
+
+
 class Engine:
-    """Continuous batching over a paged KV cache. Make one with `from_folder`, or from parts to try out your own."""
+    """A batching policy over a paged KV cache. Make one with `from_folder`, or from parts to try out your own.
+
+    All times are `clock()`'s, in seconds. `wait_until` is set after a step that had nothing to do, see `Plan`.
+    """
 
     def __init__(
         self,
         scheduler: Scheduler,
-        runner: ModelRunner,
+        runner: RunnerLike,
         eos_token_ids: Sequence[int] = (),
         tokenizer: Tokenizer | None = None,
         recorder: RecorderLike | None = None,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         self.scheduler, self.runner, self.tokenizer = scheduler, runner, tokenizer
         self.options = scheduler.options
         self.eos_token_ids = frozenset(eos_token_ids)
         self.tracer = Tracer(recorder, scheduler) if recorder is not None else NoTracer(scheduler)
         self.checker = Checker(scheduler) if self.options.check_invariants else None
+        self.clock = clock
+        self.wait_until: float | None = None
         self.step_number = 0
         self.num_step_tokens = 0  # computed in the latest step
         self._names = itertools.count()
         self._seeds = random.Random(self.options.seed)
 
     @classmethod
-    def from_folder(cls, path: str | Path, options: EngineOptions | None = None, recorder: RecorderLike | None = None) -> Engine:
-        """Load a checkpoint; `options` is resolved in place. Raises `ModelError`, `OptionsError` or `OutOfMemory`: cause and remedy."""
+    def from_folder(
+        cls,
+        path: str | Path,
+        options: EngineOptions | None = None,
+        recorder: RecorderLike | None = None,
+        scheduler: Scheduler | None = None,
+    ) -> Engine:
+        """Load a checkpoint; `options` is resolved in place. Raises `ModelError`, `OptionsError` or `OutOfMemory`: cause and remedy.
+
+        A `scheduler` brings its own options; without one, `options.policy` is made.
+        """
         from labkit.glassbox.build import build_runner
 
-        path, options = Path(path), options or EngineOptions()
+        path, options = Path(path), scheduler.options if scheduler else options or EngineOptions()
         runner, config = build_runner(path, options)
         tokenizer = Tokenizer(path) if (path / "tokenizer.json").exists() else None
-        return cls(ChunkedScheduler(options), runner, config.eos_token_ids, tokenizer, recorder)
+        scheduler = scheduler or make_scheduler(options.policy, options, **options.policy_parameters)
+        return cls(scheduler, runner, config.eos_token_ids, tokenizer, recorder)
 
-    def add_request(self, prompt_token_ids: Sequence[int], params: SamplingParams | None = None, request_id: str | None = None) -> str:
-        """Queue a prompt; returns the request's id. Raises `ValueError` for a prompt that is empty, unknown to the model or too long.
+    def add_request(
+        self, prompt_token_ids: Sequence[int], params: SamplingParams | None = None, request_id: str | None = None, priority: int = 0
+    ) -> str:
+        """Queue a prompt; returns the request's id. Raises `ValueError` for a prompt that is empty, unknown to the model or too long
+        (`Unservable`: for this policy), and `Overloaded` when the policy turns it away now.
 
         `max_tokens` beyond the context is allowed: the request then ends with "length" where the context does.
         """
@@ -61,30 +90,36 @@ class Engine:
         request_id = request_id if request_id is not None else f"request-{next(self._names)}"
         if request_id in self.scheduler.requests:
             raise ValueError(f"request {request_id} is already being served")
-        check_prompt(prompt_token_ids, self.options.max_model_len, self.runner.model.config.vocab_size)
+        check_prompt(prompt_token_ids, self.options.max_model_len, self.runner.vocab_size)
         if params.stop and self.tokenizer is None:
             raise ValueError("stop strings need a tokenizer, and this model's folder has none; use stop_token_ids")
-        request = Request(request_id, list(prompt_token_ids), params, arrival=perf_counter())
+        request = Request(request_id, list(prompt_token_ids), params, arrival=self.clock(), priority=priority)
         if self.tokenizer is not None and params.detokenize:
             request.detokenizer = Detokenizer(self._decoder(params), request.token_ids, params)
         if params.seed is None and request.generator:  # the same requests in the same order draw the same tokens in every run
             request.generator.seed(self._seeds.getrandbits(64))
+        if (refusal := self.scheduler.refuses(request)) is not None:
+            self._turn_away(request, refusal)
         self.scheduler.add(request)
         self.tracer.arrive(request)
         return request_id
 
     def step(self) -> list[RequestOutput]:
         """Schedule, compute, sample: one token more for every request that has its prompt computed."""
-        began = perf_counter()
+        began = self.clock()
         self.step_number += 1
-        plan = self.scheduler.schedule()
+        plan = self.scheduler.schedule(began)
+        self.wait_until = plan.wait_until
         if self.checker:
-            self.checker.check_plan(plan, self.step_number)
+            self.checker.check_plan(plan, self.step_number, began)
+        if not plan.requests:
+            return self._pause(plan, began)
         sampling, self.num_step_tokens = plan.sampling, plan.total_num_scheduled_tokens
         sampled = self.runner.run(plan)
         self.scheduler.advance(plan)
-        ended = perf_counter()
-        outputs = [self._append(request, sampled[request.request_id], began, ended) for request in sampling]
+        ended = self.clock()
+        outputs = [self._output(request, [], "", began) for request in plan.refused]
+        outputs += [self._append(request, sampled[request.request_id], began, ended) for request in sampling]
         finished = {output.request_id: output.finish_reason for output in outputs if output.finished}
         self.tracer.step(self.step_number, began, ended, plan, sampled, finished)
         if self.checker:
@@ -96,7 +131,7 @@ class Engine:
         request = self.scheduler.requests.get(request_id)
         if request is None:
             return None
-        now = perf_counter()
+        now = self.clock()
         self.step_number += 1
         self.scheduler.finish(request, "abort")
         self.tracer.step(self.step_number, now, now, Plan(), {}, {request_id: "abort"})
@@ -110,18 +145,41 @@ class Engine:
     ) -> list[RequestOutput]:
         """Serve prompts (texts or token ids) to their end; outputs are whole and in the order of the prompts."""
         each = [params] * len(prompts) if params is None or isinstance(params, SamplingParams) else params
-        whole: dict[str, RequestOutput] = {}
-        for prompt, prompt_params in zip(prompts, each, strict=True):
-            token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
-            whole[self.add_request(token_ids, prompt_params)] = None
-        while any(output is None or not output.finished for output in whole.values()):
-            for output in self.step():
-                if output.request_id in whole:
-                    if whole[output.request_id] is None:
-                        whole[output.request_id] = output
-                    else:
-                        whole[output.request_id].merge(output)
+        whole: dict[str, RequestOutput | None] = {}
+        try:
+            for prompt, prompt_params in zip(prompts, each, strict=True):
+                token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+                whole[self.add_request(token_ids, prompt_params)] = None
+            self.scheduler.draining = True
+            while any(output is None or not output.finished for output in whole.values()):
+                for output in self.step():
+                    if output.request_id in whole:
+                        if whole[output.request_id] is None:
+                            whole[output.request_id] = output
+                        else:
+                            whole[output.request_id].merge(output)
+        finally:
+            self.scheduler.draining = False
+            for request_id in whole:  # nothing is left of a call that could not go to its end
+                self.abort(request_id)
         return list(whole.values())
+
+    def _pause(self, plan: Plan, now: float) -> list[RequestOutput]:
+        """A step without work: tell what has happened since the last one."""
+        if self.scheduler.has_unfinished() and plan.wait_until is None:
+            raise InvariantError("progress", self.step_number, "nothing scheduled, and no time given until which to wait")
+        self.num_step_tokens = 0
+        outputs = [self._output(request, [], "", now) for request in plan.refused]
+        if outputs or self.tracer.has_news:
+            self.tracer.step(self.step_number, now, now, plan, {}, {output.request_id: output.finish_reason for output in outputs})
+        return outputs
+
+    def _turn_away(self, request: Request, refusal: Refusal) -> None:
+        """Tell of a request that is not even queued, and raise."""
+        self.step_number += 1
+        self.tracer.arrive(request)
+        self.tracer.step(self.step_number, request.arrival, request.arrival, Plan(), {}, {request.request_id: "refused"})
+        raise refusal.error()
 
     def _append(self, request: Request, token_id: int, began: float, ended: float) -> RequestOutput:
         """Give a request its next token, and end it if that was the last."""
@@ -163,6 +221,7 @@ class Engine:
             arrival=request.arrival,
             first_scheduled=request.first_scheduled or now,
             emitted=now,
+            refusal=request.refusal,
         )
 
     def _decoder(self, params: SamplingParams):

@@ -18,7 +18,10 @@ class EngineFailure(RuntimeError):
 
 
 class Stream:
-    """Outputs of the requests of one HTTP call. A reader that is slow finds several steps joined into one output."""
+    """Outputs of the requests of one HTTP call. A reader that is slow finds several steps joined into one output.
+
+    Raises `Overloaded` or `Unservable` where the engine refuses one of them.
+    """
 
     def __init__(self, client: EngineClient, request_ids: list[str]) -> None:
         self._client = client
@@ -46,6 +49,8 @@ class Stream:
             for output in pending.values():
                 if output.finished:
                     del self._unfinished[output.request_id]
+                if output.refusal is not None:
+                    raise output.refusal.error()
                 yield output
             if self._failure is not None:
                 raise self._failure
@@ -97,14 +102,14 @@ class EngineClient:
         self.vocab_size = content
         loop.add_reader(self._connection.fileno(), self._receive)
 
-    def submit(self, requests: Sequence[tuple[str, list[int], SamplingParams]]) -> Stream:
-        """Queue requests, each (id, prompt token ids, parameters)."""
+    def submit(self, requests: Sequence[tuple[str, list[int], SamplingParams, int]]) -> Stream:
+        """Queue requests, each (id, prompt token ids, parameters, priority)."""
         if self.failure is not None:
             raise self.failure
-        stream = Stream(self, [request_id for request_id, _, _ in requests])
-        for request_id, token_ids, params in requests:
+        stream = Stream(self, [request_id for request_id, *_ in requests])
+        for request_id, *rest in requests:
             self._streams[request_id] = stream
-            self._connection.send(("add", request_id, token_ids, params))
+            self._connection.send(("add", request_id, *rest))
         return stream
 
     def abort(self, request_id: str) -> None:

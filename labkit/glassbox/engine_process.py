@@ -1,13 +1,15 @@
 """The engine in a process of its own: the HTTP server's work and the engine's steps do not wait for each other's interpreter lock.
 
 `python -m labkit.glassbox.engine_process FD` talks over the inherited socket FD: first comes a `Setup`, then ("add", id, token ids,
-params) and ("abort", id); back go ("ready", vocab_size), ("failed", message), ("outputs", [RequestOutput], Stats), ("dead", message).
+params, priority) and ("abort", id); back go ("ready", vocab_size), ("failed", message), ("outputs", [RequestOutput], Stats), ("dead",
+message).
 End of file, for whatever reason the other side has gone, ends this process.
 """
 from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import signal
 import sys
@@ -79,9 +81,9 @@ def report_failure(recorder: Any) -> None:
 def warm_up(engine: Any, params: Any) -> None:
     """The first call of every kernel is slow. One prompt through the runner, unseen by trace and metrics."""
     from labkit.glassbox.engine import Engine
-    from labkit.glassbox.policies.chunked import ChunkedScheduler
+    from labkit.glassbox.policies import make_scheduler
 
-    Engine(ChunkedScheduler(engine.options), engine.runner).generate([[0] * min(8, engine.options.max_model_len - 2)] * 2, params)
+    Engine(make_scheduler("chunked", engine.options), engine.runner).generate([[0] * min(8, engine.options.max_model_len - 2)] * 2, params)
 
 
 class EngineLoop:
@@ -96,8 +98,8 @@ class EngineLoop:
     def run(self) -> None:
         threading.Thread(target=self._read, daemon=True).start()
         while not self.closed:
-            if not self.inbox and not self.engine.has_unfinished():
-                self.arrived.wait()
+            if not self.inbox:
+                self.arrived.wait(self._patience())
             self.arrived.clear()
             outputs = self._take()
             busy = self.engine.has_unfinished()
@@ -108,6 +110,12 @@ class EngineLoop:
                 self.connection.send(("dead", f"{type(error).__name__}: {error}"))
                 return
             self.connection.send(("outputs", outputs, self._stats(self.engine.num_step_tokens if busy else 0)))
+
+    def _patience(self) -> float | None:
+        """Seconds to wait for something to arrive; None: for however long it takes."""
+        if not self.engine.has_unfinished() or self.engine.wait_until == math.inf:
+            return None
+        return max(0.0, self.engine.wait_until - self.engine.clock()) if self.engine.wait_until is not None else 0.0
 
     def _read(self) -> None:
         try:
@@ -123,10 +131,21 @@ class EngineLoop:
         while self.inbox:
             verb, request_id, *rest = self.inbox.popleft()
             if verb == "add":
-                self.engine.add_request(*rest, request_id=request_id)
+                outputs += self._add(request_id, *rest)
             elif (output := self.engine.abort(request_id)) is not None:
                 outputs.append(output)
         return outputs
+
+    def _add(self, request_id: str, token_ids: list[int], params: Any, priority: int) -> list:
+        """Queue a request; one that is refused has its answer already."""
+        from labkit.glassbox.outputs import RequestOutput
+        from labkit.glassbox.refusal import Overloaded, Unservable
+
+        try:
+            self.engine.add_request(token_ids, params, request_id, priority)
+        except (Overloaded, Unservable) as error:
+            return [RequestOutput(request_id, [], finish_reason="refused", refusal=error.refusal)]
+        return []
 
     def _stats(self, iteration_tokens: int) -> Stats:
         scheduler = self.engine.scheduler

@@ -1,6 +1,8 @@
 """Block tables of requests: finding shared blocks, giving new ones, taking all of them back. Ids only."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from labkit.glassbox.block_pool import BlockPool
 from labkit.glassbox.prefix_cache import PrefixCacheLike, hash_block
 from labkit.glassbox.request import Request
@@ -36,24 +38,34 @@ class KVCacheManager:
         self._extend_hashes(request)
         return self.prefix_cache.find(request.block_hashes[: (request.num_tokens - 1) // self.block_size])
 
-    def allocate(self, request: Request, num_new_tokens: int, shared: list[int] | None = None) -> list[int] | None:
-        """Room for `num_new_tokens` more tokens after the computed ones, behind the `shared` blocks of a new admission.
+    def has_room(self, request: Request, shared: Sequence[int]) -> bool:
+        """Whether the pool could hold all tokens of a waiting request behind its `shared` blocks."""
+        needed = -(-request.num_tokens // self.block_size) - len(shared)
+        return needed <= self._available(shared)
+
+    def allocate(
+        self, request: Request, num_new_tokens: int, shared: Sequence[int] = (), num_reserved_tokens: int = 0
+    ) -> list[int] | None:
+        """Room for `num_new_tokens` more tokens after the computed ones, behind the `shared` blocks of a new admission; at least
+        `num_reserved_tokens` in all.
 
         Returns the new block ids, possibly none; or None, with nothing changed, when the pool cannot give them.
         """
-        shared = shared or []
         computed = request.num_computed_tokens + len(shared) * self.block_size
-        needed = -(-(computed + num_new_tokens) // self.block_size) - len(request.block_table) - len(shared)
-        available = self.pool.num_free - sum(map(self.pool.is_free, shared))
-        if needed > available:
-            return None
-        self.pool.share(shared)
-        given = self.pool.allocate(max(needed, 0))
-        self.prefix_cache.evict(given)
-        request.block_table += shared
-        request.block_table += given
-        request.num_computed_tokens = computed
-        self._publish(request, computed + num_new_tokens, len(shared))
+        end = computed + num_new_tokens
+        needed = -(-max(end, num_reserved_tokens) // self.block_size) - len(request.block_table) - len(shared)
+        given: list[int] = []
+        if needed > 0 or shared:  # otherwise the next slot is in a block that the request has: most decodes
+            if needed > self._available(shared):
+                return None
+            self.pool.share(shared)
+            given = self.pool.allocate(max(needed, 0))
+            self.prefix_cache.evict(given)
+            request.block_table += shared
+            request.block_table += given
+            request.num_computed_tokens = computed
+        if end // self.block_size > request.num_hashed_blocks:
+            self._publish(request, end, len(shared))
         return given
 
     def release(self, request: Request) -> None:
@@ -67,20 +79,23 @@ class KVCacheManager:
         hashed, self.hashed = self.hashed, []
         return hashed
 
+    def _available(self, shared: Sequence[int]) -> int:
+        """Blocks that can be given once the `shared` ones, some of which may be free, are taken."""
+        return self.pool.num_free - sum(map(self.pool.is_free, shared))
+
     def _publish(self, request: Request, num_tokens: int, num_shared: int) -> None:
         """Make findable the blocks that this step fills up: a request admitted later in the same step may share them, because
         in every layer the KV of all tokens is written before any of it is read."""
-        if not self.prefix_cache.enabled:
-            return
-        full = num_tokens // self.block_size
+        full = min(num_tokens, request.num_tokens) // self.block_size
         start = max(request.num_hashed_blocks, num_shared)
-        if start < full:
-            self._extend_hashes(request)
+        request.num_hashed_blocks = full
+        if not self.prefix_cache.enabled or start >= full:
+            return
+        self._extend_hashes(request)
         for i in range(start, full):
             parent = request.block_hashes[i - 1] if i else None
             if self.prefix_cache.insert(request.block_table[i], request.block_hashes[i], parent):
                 self.hashed.append((request.block_table[i], request.block_hashes[i], parent))
-        request.num_hashed_blocks = full
 
     def _extend_hashes(self, request: Request) -> None:
         size, hashes = self.block_size, request.block_hashes

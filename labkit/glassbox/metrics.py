@@ -30,7 +30,7 @@ class Metrics:
         self.hits = self._make(Counter, "prefix_cache_hits", "Tokens found in the prefix cache")
         self.prompt_tokens = self._make(Counter, "prompt_tokens", "Prompt tokens of requests that gave their first token")
         self.generation_tokens = self._make(Counter, "generation_tokens", "Tokens generated")
-        self.rejections = self._make(Counter, "admission_rejections", "Requests refused because the queue was full")
+        self.rejections = self._make(Counter, "admission_rejections", "Requests refused: too many are in, or one that never fits")
         self.finished = Counter("glassbox:request_success", "Requests ended", [*self._labels, "finished_reason"], registry=self.registry)
         self.first_token = self._make(Histogram, "time_to_first_token_seconds", "Arrival to first token", buckets=FIRST_TOKEN)
         self.gap = self._make(Histogram, "inter_token_latency_seconds", "Between two tokens of a request", buckets=PER_TOKEN)
@@ -51,6 +51,9 @@ class Metrics:
     def observe(self, outputs: list[RequestOutput], stats: Stats) -> None:
         """One step."""
         for output in outputs:
+            if output.refusal is not None:
+                self.rejections.inc()
+                continue
             if output.token_ids:
                 self._observe_token(output)
             if output.finished:

@@ -1,9 +1,11 @@
 """Every knob of the engine, with vLLM's names, checked before anything is loaded."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+SCHEDULING_OPTIONS = ("max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill", "enable_prefix_caching")
 
 
 class OptionsError(ValueError):
@@ -21,6 +23,8 @@ class EngineOptions:
     max_model_len: int | None = None  # prompt and output tokens of one request; None: the model's context
     enable_prefix_caching: bool = True
     enable_chunked_prefill: bool = True
+    policy: Any = "chunked"  # name of a batching policy (see `policies`), or a class that derives from Scheduler
+    policy_parameters: dict[str, Any] = field(default_factory=dict)  # by the names that the policy gives them
     dtype: str = "auto"  # auto: float32 on a CPU, the checkpoint's own on a GPU
     seed: int = 0  # of dummy weights and of requests that bring none
     device: str = "auto"  # auto: cuda where torch finds it, otherwise cpu

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from labkit.glassbox.refusal import Refusal
+
 
 @dataclass(slots=True)
 class RequestOutput:
@@ -14,7 +16,7 @@ class RequestOutput:
     request_id: str
     token_ids: list[int]
     text: str = ""
-    finish_reason: str | None = None  # "stop", "length", "abort"; None: there is more to come
+    finish_reason: str | None = None  # "stop", "length", "abort", "refused"; None: there is more to come
     stop_reason: int | str | None = None
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0  # of the prompt, found in the prefix cache
@@ -22,6 +24,7 @@ class RequestOutput:
     arrival: float = 0.0  # seconds on the engine's clock (perf_counter, shared by all processes of a host)
     first_scheduled: float = 0.0
     emitted: float = 0.0  # end of the step
+    refusal: Refusal | None = None
 
     @property
     def finished(self) -> bool:

@@ -44,6 +44,7 @@ class Call:
     stream: bool = False
     include_usage: bool = False
     return_token_ids: bool = False
+    priority: int = 0  # vLLM's extra field: the lower, the earlier
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -84,7 +85,9 @@ def parse_call(body: Any, default_max_tokens: int) -> Call:
     model = body.get("model") or ""
     _check_type("model", model, (str,))
     flags = bool(body.get("stream")), bool(options.get("include_usage")), bool(body.get("return_token_ids"))
-    return Call(model, params, n, *flags)
+    priority = body.get("priority") if body.get("priority") is not None else 0
+    _check_type("priority", priority, (int,))
+    return Call(model, params, n, *flags, priority)
 
 
 def parse_prompts(prompt: Any) -> list[str | list[int]]:

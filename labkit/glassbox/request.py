@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from labkit.glassbox.refusal import Refusal
 from labkit.glassbox.sampling_params import SamplingParams
 
 
@@ -28,19 +29,22 @@ class Request:
     request_id: str
     token_ids: list[int]
     params: SamplingParams
-    arrival: float = 0.0  # seconds, perf_counter
+    arrival: float = 0.0  # seconds on the engine's clock
+    priority: int = 0  # for policies that know priorities: the lower, the earlier
     num_prompt_tokens: int = 0
     num_computed_tokens: int = 0
     block_table: list[int] = field(default_factory=list)
     block_hashes: list[str] = field(default_factory=list)  # one per full block of token_ids, as far as it was needed
     num_hashed_blocks: int = 0  # leading blocks of block_table that were offered to the prefix cache
     num_cached_tokens: int = 0  # prompt tokens found in the prefix cache at first admission
+    num_reserved_tokens: int = 0  # slots that were set aside at admission for the worst case; 0: blocks are given on demand
     num_shared_blocks: int = 0  # leading blocks found in the prefix cache at the latest admission
     num_preemptions: int = 0
     status: RequestStatus = RequestStatus.WAITING
-    finish_reason: str | None = None  # "stop", "length" or "abort"
+    finish_reason: str | None = None  # "stop", "length", "abort" or "refused"
+    refusal: Refusal | None = None
     stop_reason: int | str | None = None  # the token id or the string that stopped it; None for EOS
-    first_scheduled: float | None = None  # seconds, perf_counter
+    first_scheduled: float | None = None  # seconds on the engine's clock
     generator: random.Random | None = None
     detokenizer: Any = None  # detokenizer.Detokenizer when text is wanted
 

@@ -19,6 +19,10 @@ class ModelRunner:
     def __init__(self, model: CausalLM, kv_cache: KVCache, sampler: Sampler, device: torch.device) -> None:
         self.model, self.kv_cache, self.sampler, self.device = model, kv_cache, sampler, device
 
+    @property
+    def vocab_size(self) -> int:
+        return self.model.config.vocab_size
+
     @torch.inference_mode()
     def run(self, plan: Plan) -> dict[str, int]:
         """Compute the plan's tokens; returns the next token id of each request in `plan.sampling`."""
@@ -33,23 +37,28 @@ class ModelRunner:
         return {request.request_id: token_id for request, token_id in zip(sampling, token_ids, strict=True)}
 
     def _prepare(self, plan: Plan) -> tuple[torch.Tensor, torch.Tensor, AttentionMetadata, list[int]]:
-        """Flat input of the step. Request i owns rows [first[i], first[i] + counts[i]) and computes positions from starts[i] on."""
-        size = self.kv_cache.block_size
-        starts = np.array([request.num_computed_tokens for request in plan.requests])
-        counts = np.array([plan.num_scheduled_tokens[request.request_id] for request in plan.requests])
+        """Flat input of the step. Request i owns rows [first[i], first[i] + counts[i]) and computes positions from starts[i] on.
+
+        Padding stands behind a request's own tokens, where no token of it looks, in slots that are overwritten when tokens come.
+        """
+        size, requests = self.kv_cache.block_size, plan.requests + plan.held
+        starts = np.array([request.num_computed_tokens for request in requests])
+        scheduled = np.array([plan.num_scheduled_tokens.get(request.request_id, 0) for request in requests])
+        counts = scheduled + np.array([plan.padding.get(request.request_id, 0) for request in requests])
         num_blocks = -(-(starts + counts) // size)
         first = np.cumsum(counts) - counts
         token_ids: list[int] = []
         tables = np.zeros((len(counts), num_blocks.max()), dtype=np.int64)
-        for i, (request, start, count) in enumerate(zip(plan.requests, starts.tolist(), counts.tolist(), strict=True)):
-            token_ids += request.token_ids[start : start + count]
+        for i, (request, start, count) in enumerate(zip(requests, starts.tolist(), counts.tolist(), strict=True)):
+            tokens = request.token_ids[start : start + scheduled[i]]
+            token_ids += tokens + [0] * (count - len(tokens))
             tables[i, : num_blocks[i]] = request.block_table[: num_blocks[i]]
         owner = np.repeat(np.arange(len(counts)), counts)
         positions = np.arange(len(token_ids)) - first[owner] + starts[owner]
         slots = tables[owner, positions // size] * size + positions % size
         groups = self._group(starts, counts, first, num_blocks, tables)
         meta = AttentionMetadata(self._tensor(slots), groups)
-        return self._tensor(np.array(token_ids)), self._tensor(positions), meta, (first + counts - 1).tolist()
+        return self._tensor(np.array(token_ids)), self._tensor(positions), meta, (first + scheduled - 1)[: len(plan.requests)].tolist()
 
     def _group(
         self, starts: np.ndarray, counts: np.ndarray, first: np.ndarray, num_blocks: np.ndarray, tables: np.ndarray

@@ -1,43 +1,81 @@
-"""The queues and the moves every batching policy is made of. No torch, no KV bytes, no clock."""
+"""The queues and the moves every batching policy is made of. No torch, no KV bytes, no clock of its own."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Sequence
+from functools import cached_property
 
 from labkit.glassbox.kv_manager import KVCacheManager
-from labkit.glassbox.options import EngineOptions
+from labkit.glassbox.options import SCHEDULING_OPTIONS, EngineOptions
 from labkit.glassbox.plan import Plan
 from labkit.glassbox.prefix_cache import NoPrefixCache, PrefixCache
+from labkit.glassbox.refusal import Refusal
 from labkit.glassbox.request import Request, RequestStatus
 
 
 class Scheduler(ABC):
     """Base of all policies: a policy is a subclass with a `schedule` of its own (see `policies/`).
 
-    The contract of `schedule() -> Plan`:
-    - every request in the plan is in `running` and has blocks for its computed and its scheduled tokens;
-    - each computes at least one token, all together at most `max_num_batched_tokens`, in at most `max_num_seqs` requests;
+    The contract of `schedule(now) -> Plan`:
+    - every request in the plan is in `running` and has blocks for its computed, its scheduled and its padding tokens;
+    - each computes at least one token, all together, padding included, at most `max_num_batched_tokens`, in at most `max_num_seqs`
+      requests;
     - a request once in the plan keeps its blocks for the rest of the step;
-    - while `has_unfinished()`, the plan is not empty.
+    - while `has_unfinished()`, the plan is not empty, or says until when it waits; when `draining`, it is not empty.
     `invariants.Checker` holds a policy to this.
+
+    Parameters of a policy are the keyword arguments of its `__init__(self, options, ...)`; their names are its command line options.
     """
+
+    shares_prefixes = True  # whether the policy looks for cached blocks at all
+    engine_options = SCHEDULING_OPTIONS  # those of the engine's options that it obeys; they may be given beside its own parameters
 
     def __init__(self, options: EngineOptions) -> None:
         self.options = options
-        prefix_cache = PrefixCache() if options.enable_prefix_caching else NoPrefixCache()
-        self.kv = KVCacheManager(options.num_gpu_blocks_override, options.block_size, prefix_cache)
-        self.waiting: deque[Request] = deque()
+        self.waiting: deque[Request] = deque()  # whose turn is next comes first
         self.running: list[Request] = []  # in order of admission
-        self.requests: dict[str, Request] = {}
+        self.held: list[Request] = []  # ended, and still in their blocks
+        self.requests: dict[str, Request] = {}  # waiting and running
         self.num_preemptions = 0
+        self.draining = False  # set by who drives: nothing more will arrive, so do not wait for it
+        self._released: list[str] = []
+
+    @cached_property
+    def kv(self) -> KVCacheManager:
+        """Made when it is first used: a policy's parameters can be checked without a pool."""
+        prefix_cache = PrefixCache() if self.options.enable_prefix_caching and self.shares_prefixes else NoPrefixCache()
+        return KVCacheManager(self.options.num_gpu_blocks_override, self.options.block_size, prefix_cache)
 
     @abstractmethod
-    def schedule(self) -> Plan:
-        """Decide one step. Changes queues and block tables accordingly; the caller then computes the plan and calls `advance`."""
+    def schedule(self, now: float) -> Plan:
+        """Decide one step; `now` is in seconds on the engine's clock. Changes queues and block tables accordingly; the caller then
+        computes the plan and calls `advance`."""
+
+    @property
+    def max_num_seqs(self) -> int:
+        """Requests that may run at once."""
+        return self.options.max_num_seqs
+
+    @property
+    def max_num_batched_tokens(self) -> int:
+        """Tokens that a step may compute, padding included."""
+        return self.options.max_num_batched_tokens
+
+    def refuses(self, request: Request) -> Refusal | None:
+        """Whether, and why, a request is turned away at the door instead of being queued."""
+        return None
 
     def add(self, request: Request) -> None:
         self.requests[request.request_id] = request
-        self.waiting.append(request)
+        self.enqueue(request, first=False)
+
+    def enqueue(self, request: Request, first: bool) -> None:
+        """Put a request into `waiting`: at the end, or, if it was preempted, first."""
+        if first:
+            self.waiting.appendleft(request)
+        else:
+            self.waiting.append(request)
 
     def has_unfinished(self) -> bool:
         return bool(self.requests)
@@ -48,11 +86,31 @@ class Scheduler(ABC):
             request.num_computed_tokens += plan.num_scheduled_tokens[request.request_id]
 
     def finish(self, request: Request, reason: str, stop_reason: int | str | None = None) -> None:
-        """End a request, in whatever queue it is, and give its blocks back."""
+        """End a request, in whatever queue it is, and give its blocks back as the policy does."""
         (self.running if request.status is RequestStatus.RUNNING else self.waiting).remove(request)
         del self.requests[request.request_id]
-        self.kv.release(request)
         request.status, request.finish_reason, request.stop_reason = RequestStatus.FINISHED, reason, stop_reason
+        self.give_back(request)
+
+    def give_back(self, request: Request) -> None:
+        """Free the blocks of a request that has ended. A policy may put it into `held` instead and `release` it later."""
+        self.kv.release(request)
+
+    def release(self) -> None:
+        """Free the blocks of all `held` requests."""
+        for request in self.held:
+            self.kv.release(request)
+            self._released.append(request.request_id)
+        self.held.clear()
+
+    def take_released(self) -> list[str]:
+        """Requests released since this was last asked."""
+        released, self._released = self._released, []
+        return released
+
+    def worst_case(self, request: Request) -> int:
+        """Tokens a request can have at most: prompt and `max_tokens` of output, as far as the context goes."""
+        return min(request.num_prompt_tokens + request.params.max_tokens, self.options.max_model_len)
 
     # The moves of a policy.
 
@@ -64,13 +122,15 @@ class Scheduler(ABC):
         plan.add(request, num_tokens, given)
         return True
 
-    def admit(self, plan: Plan, request: Request, num_tokens: int, shared: list[int]) -> bool:
-        """Move the head of `waiting` to `running` with its `shared` blocks and schedule `num_tokens` beyond them. False: no blocks."""
-        given = self.kv.allocate(request, num_tokens, shared)
+    def admit(self, plan: Plan, request: Request, num_tokens: int, shared: Sequence[int] = (), num_reserved_tokens: int = 0) -> bool:
+        """Move a request from `waiting` to `running` with its `shared` blocks and schedule `num_tokens` beyond them, in a table of at
+        least `num_reserved_tokens` slots. False, with nothing changed: no blocks."""
+        given = self.kv.allocate(request, num_tokens, shared, num_reserved_tokens)
         if given is None:
             return False
         self.waiting.remove(request)
         self.running.append(request)
+        request.num_reserved_tokens = num_reserved_tokens
         request.status = RequestStatus.RUNNING
         request.num_shared_blocks = len(shared)
         num_cached = len(shared) * self.options.block_size
@@ -89,5 +149,11 @@ class Scheduler(ABC):
         request.status = RequestStatus.WAITING
         request.num_preemptions += 1
         self.num_preemptions += 1
-        self.waiting.appendleft(request)
+        self.enqueue(request, first=True)
         plan.preempted.append(request)
+
+    def refuse(self, plan: Plan, request: Request, refusal: Refusal) -> None:
+        """Take a waiting request out of the queue for good."""
+        request.refusal = refusal
+        self.finish(request, "refused")
+        plan.refused.append(request)

@@ -16,7 +16,9 @@ from pathlib import Path
 from labkit.glassbox.engine_client import EngineClient, EngineFailure
 from labkit.glassbox.messages import Setup
 from labkit.glassbox.model_config import ModelConfig
-from labkit.glassbox.options import DTYPES, EngineOptions
+from labkit.glassbox.options import DTYPES, SCHEDULING_OPTIONS, EngineOptions, flag
+from labkit.glassbox.policies import POLICIES, make_scheduler
+from labkit.glassbox.policies.parameters import add_arguments, given_parameters
 
 log = logging.getLogger("labkit.glassbox")
 
@@ -36,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     add("--max-model-len", type=int, help="prompt and output tokens of one request")
     add("--enable-prefix-caching", action=switch)
     add("--enable-chunked-prefill", action=switch)
+    add("--policy", help=f"batching policy: {', '.join(POLICIES)} (default), or package.module:Class for one of your own")
     add("--dtype", choices=DTYPES, help="auto: float32 on a CPU")
     add("--seed", type=int, help="of dummy weights and of requests that bring none")
     add("--device", help="auto, cpu or cuda")
@@ -45,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add("--trace-socket", type=Path, help="serve live trace events on this Unix socket")
     add("--trace-file", type=Path, help="write trace events to this file")
     add("--trace-name", default="", help="what views call this run")
+    add_arguments(parser, POLICIES)
     return parser
 
 
@@ -73,9 +77,13 @@ def check(args: argparse.Namespace) -> tuple[Path, EngineOptions]:
     from labkit.models import folder
 
     path = folder(args.model)
-    given = {f.name: getattr(args, f.name) for f in fields(EngineOptions) if getattr(args, f.name) is not None}
-    options = EngineOptions(**given)
+    given = {f.name: getattr(args, f.name) for f in fields(EngineOptions) if getattr(args, f.name, None) is not None}
+    options = EngineOptions(**given, policy_parameters=given_parameters(args, POLICIES))
     options.resolve(ModelConfig.from_folder(path).max_position_embeddings)
+    scheduler = make_scheduler(options.policy, options, **options.policy_parameters)
+    for name in SCHEDULING_OPTIONS:
+        if name in given and name not in scheduler.engine_options:
+            log.warning("the policy %s has no use for %s", options.policy, flag(name))
     if args.max_num_queued_reqs is not None and args.max_num_queued_reqs < 0:
         raise ValueError(f"--max-num-queued-reqs must be 0 or more, got {args.max_num_queued_reqs}")
     return path, options

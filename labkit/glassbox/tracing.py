@@ -12,7 +12,8 @@ from typing import Protocol
 import labkit
 from labkit.glassbox.options import EngineOptions
 from labkit.glassbox.plan import Plan
-from labkit.glassbox.request import Request
+from labkit.glassbox.policies import policy_name
+from labkit.glassbox.request import Request, RequestStatus
 from labkit.glassbox.scheduler import Scheduler
 from labkit.trace.events import Arrival, Event, Header, RequestState, Snapshot, Step
 
@@ -34,6 +35,11 @@ class Tracer:
         self.origin = recorder.header.clock_origin / 1e9
         self.arrived: dict[str, Arrival] = {}
 
+    @property
+    def has_news(self) -> bool:
+        """Whether something has arrived that no step has told of yet."""
+        return bool(self.arrived)
+
     def arrive(self, request: Request) -> None:
         self.arrived[request.request_id] = Arrival(
             request.num_prompt_tokens, request.params.max_tokens, request.arrival - self.origin, list(request.token_ids)
@@ -54,6 +60,9 @@ class Tracer:
                 sampled={request_id: [token_id] for request_id, token_id in sampled.items()},
                 preempted=[request.request_id for request in plan.preempted],
                 finished=finished,
+                padding=plan.padding,
+                held=[request.request_id for request in self.scheduler.held if request.request_id in finished],
+                released=self.scheduler.take_released(),
                 waiting=len(self.scheduler.waiting),
                 running=len(self.scheduler.running),
             )
@@ -70,19 +79,21 @@ class Tracer:
                 computed=request.num_computed_tokens,
                 table=list(request.block_table),
                 token_ids=list(request.token_ids),
-                status=request.status.value,
+                status="held" if request.status is RequestStatus.FINISHED else request.status.value,
                 t=request.arrival - self.origin,
                 preemptions=request.num_preemptions,
                 shared=request.num_shared_blocks,
             )
-            for request in self.scheduler.requests.values()
+            for request in [*self.scheduler.requests.values(), *self.scheduler.held]
         }
         cached = self.scheduler.kv.prefix_cache.entries()
         return Snapshot(number, ended - self.origin, requests, cached, len(self.scheduler.waiting), len(self.scheduler.running))
 
 
 class NoTracer:
-    """The off-switch. Hashed blocks are still taken, so that nothing piles up."""
+    """The off-switch. What the scheduler has to tell is still taken, so that nothing piles up."""
+
+    has_news = False
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
@@ -92,12 +103,14 @@ class NoTracer:
 
     def step(self, number: int, began: float, ended: float, plan: Plan, sampled: dict[str, int], finished: dict[str, str]) -> None:
         self.scheduler.kv.take_hashed()
+        self.scheduler.take_released()
 
 
 def make_header(options: EngineOptions, model: str, device: str, name: str = "") -> Header:
     """The header of a glass box run that starts now. `options` must be resolved."""
     versions = {"labkit": labkit.__version__, "torch": version("torch"), "python": platform.python_version()}
-    configuration = {**asdict(options), "num_blocks": options.num_gpu_blocks_override, "null_blocks": 0}
+    configuration = {**asdict(options), "policy": policy_name(options.policy)}
+    configuration |= {"num_blocks": options.num_gpu_blocks_override, "null_blocks": 0}
     hardware = {"machine": platform.machine(), "cores": os.cpu_count(), "device": device}
     return Header(
         source="glassbox",

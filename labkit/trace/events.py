@@ -48,7 +48,8 @@ class Step:
 
     Order in which a reader applies it: preempted, arrived; then, in the order of `scheduled`, each request's shared and given
     blocks (it may share one that was given to another earlier in this step); then scheduled, hashed, sampled, finished.
-    A preempted or finished request gives its whole block table back; a given block loses whatever hash it had.
+    A preempted or finished request gives its whole block table back, but for `held` ones, which do so when `released`, last of all; a
+    given block loses whatever hash it had. Between the two a held request stands in `padding` only.
     """
 
     step: int
@@ -59,13 +60,15 @@ class Step:
     shared: dict[str, list[int]] = field(default_factory=dict)  # request -> block ids found in the prefix cache
     given: dict[str, list[int]] = field(default_factory=dict)  # request -> block ids newly allocated, appended
     hashed: list[tuple[int, str, str | None]] = field(default_factory=list)  # (block id, hash, parent hash): now cached
-    padding: dict[str, int] = field(default_factory=dict)  # request -> tokens computed for nothing beside the scheduled ones
     sampled: dict[str, list[int]] = field(default_factory=dict)  # request -> new token ids
     preempted: list[str] = field(default_factory=list)
-    finished: dict[str, str] = field(default_factory=dict)  # request -> "stop", "length", "abort"
+    finished: dict[str, str] = field(default_factory=dict)  # request -> "stop", "length", "abort", "refused"
     waiting: int = 0  # queue depth after the step
     running: int = 0
     dropped: int = 0  # records lost so far because the recorder's queue was full
+    padding: dict[str, int] = field(default_factory=dict)  # request -> tokens computed for nothing beside the scheduled ones
+    held: list[str] = field(default_factory=list)  # of those finished: they keep their blocks until `released`
+    released: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -77,7 +80,7 @@ class RequestState:
     computed: int  # tokens whose KV is in the cache
     table: list[int]  # block ids, logical order
     token_ids: list[int]  # prompt, then output
-    status: str  # "waiting" or "running"
+    status: str  # "waiting", "running" or "held"
     t: float  # arrival, seconds
     preemptions: int = 0
     shared: int = 0  # blocks of the table that came from the prefix cache at admission

@@ -39,6 +39,7 @@ class RequestView:
     preemptions: int = 0
     shared: int = 0  # blocks found in the prefix cache at the last admission
     last_scheduled: int = 0  # tokens computed in the last step that scheduled it
+    held: bool = False  # it has ended, and keeps blocks and slot until its batch ends
 
     @property
     def letter(self) -> str:
@@ -46,9 +47,9 @@ class RequestView:
 
     @property
     def phase(self) -> str:
-        """waiting, prefill or decode."""
-        if self.status == "waiting":
-            return "waiting"
+        """waiting, prefill, decode or held."""
+        if self.status == "waiting" or self.held:
+            return "held" if self.held else "waiting"
         return "prefill" if self.computed < self.prompt else "decode"
 
 
@@ -191,10 +192,13 @@ class PoolState:
             if request := self.requests.get(name):
                 request.token_ids.extend(tokens)
         for name in e.finished:
+            if request := self.requests.get(name):
+                request.held = True
+                self.finished += 1
+        for name in {*e.finished, *e.released}.difference(e.held):
             if request := self.requests.pop(name, None):
                 self._release(request)
                 self._vacate(request)
-                self.finished += 1
 
     def _apply_snapshot(self, e: Snapshot) -> None:
         slots = {name: request.slot for name, request in self.requests.items()}
@@ -202,15 +206,16 @@ class PoolState:
         self.step, self.t = e.step, e.t
         self.waiting, self.running, self.dropped = e.waiting, e.running, e.dropped
         for name, r in e.requests.items():
+            held = r.status == "held"
             request = RequestView(name, self._ordinal(name), r.prompt, r.max_tokens, r.t, list(r.token_ids), slot=slots.get(name, -1),
-                                  status=r.status, preemptions=r.preemptions, shared=r.shared)
+                                  status="running" if held else r.status, preemptions=r.preemptions, shared=r.shared, held=held)
             self.requests[name] = request
             if request.slot >= 0:
                 self._slots.extend([None] * (request.slot + 1 - len(self._slots)))
                 self._slots[request.slot] = name
         for name, r in e.requests.items():
             request = self.requests[name]
-            if r.status == "running" and request.slot < 0:
+            if request.status == "running" and request.slot < 0:
                 self._take_slot(request)
             for block in r.table:
                 self._attach(request, block)
@@ -222,8 +227,8 @@ class PoolState:
 
     def snapshot(self) -> Snapshot:
         """What a reader needs to go on from here."""
-        requests = {name: RequestState(r.prompt, r.max_tokens, r.computed, list(r.table), list(r.token_ids), r.status, r.t,
-                                       r.preemptions, r.shared) for name, r in self.requests.items()}
+        requests = {name: RequestState(r.prompt, r.max_tokens, r.computed, list(r.table), list(r.token_ids),
+                                       "held" if r.held else r.status, r.t, r.preemptions, r.shared) for name, r in self.requests.items()}
         cached = [(block, hash_, parent) for block, (hash_, parent) in self._hash.items()]
         return Snapshot(self.step, self.t, requests, cached, self.waiting, self.running, self.dropped)
 

@@ -102,6 +102,7 @@ class Lanes:
         self._running: dict[str, Lane] = {}  # with an open run
         self._busy = 0  # steps that computed something
         self._empty = 0  # blocks of running requests that hold no token yet
+        self._kept = self._kept_tokens = 0  # blocks that only requests hold that have ended, and what they are filled with
 
     def append(self, event: Event) -> None:
         if isinstance(event, Step):
@@ -150,9 +151,10 @@ class Lanes:
             blocks = len(e.shared.get(name, ())), len(e.given.get(name, ()))
             self._compute(lane, n, blocks, e.padding.get(name, 0), begin, end, e.step, tokens)
         for name, n in e.padding.items():
-            if name not in e.scheduled and (lane := self.lanes.get(name)):
-                self._go_on(lane, PADDING, n, begin, end, e.step)
+            if name not in e.scheduled:
                 tokens["held"] += n
+                if lane := self.lanes.get(name):
+                    self._go_on(lane, PADDING, n, begin, end, e.step)
         for lane in [lane for lane in self._running.values() if lane.busy != self._busy] if e.scheduled or e.padding else ():
             self._close_run(lane)
         for name, sampled in e.sampled.items():
@@ -166,6 +168,8 @@ class Lanes:
             if lane := self._alive.get(name):
                 self._end(lane, end, reason)
         self.pool.apply(e)
+        if e.held or e.released:
+            self._keep()
         self._note(e, begin, end, tokens)
 
     def _arrive(self, name: str, prompt: int, max_tokens: int, t: float, step: int, joined: bool = False) -> Lane:
@@ -237,8 +241,10 @@ class Lanes:
 
     def _note(self, e: Step, begin: float, end: float, tokens: dict[str, int]) -> None:
         size, ledger = self.pool.block_size, self.pool.ledger()
-        ledger["reserved"] = self._empty * size
-        ledger["tail"] -= ledger["reserved"]
+        taken = ledger["useful"] + ledger["tail"]
+        ledger["useful"] -= self._kept_tokens
+        ledger["reserved"] = (self._empty + self._kept) * size
+        ledger["tail"] = taken - ledger["useful"] - ledger["reserved"]
         tokens |= ledger | {"step": e.step, "sampled": sum(map(len, e.sampled.values())), "waiting": e.waiting, "running": e.running}
         self.starts.append(begin)
         self.ends.append(end)
@@ -253,9 +259,11 @@ class Lanes:
         """Join a run under way, or bridge a gap: what happened before, or in between, is not known."""
         self.origin = e.t if self.origin is None else self.origin
         self.now = max(self.now, e.t)
-        for name in [name for name in self._alive if name not in e.requests]:
+        alive = {name: r for name, r in e.requests.items() if r.status != "held"}
+        for name in [name for name in self._alive if name not in alive]:
             self._end(self._alive[name], e.t, "lost")
-        for name, r in e.requests.items():
+        self._keep()
+        for name, r in alive.items():
             lane = self._alive.get(name) or self._arrive(name, r.prompt, r.max_tokens, r.t, e.step, joined=True)
             self._rejoin(lane, r, e)
 
@@ -295,6 +303,12 @@ class Lanes:
         empty = max(0, lane.blocks - -(-lane.computed // self.pool.block_size))
         self._empty += empty - lane.empty
         lane.empty = empty
+
+    def _keep(self) -> None:
+        pool = self.pool
+        over = {name for name, request in pool.requests.items() if request.held}
+        kept = {block for name in over for block in pool.requests[name].table if all(owner in over for owner, _ in pool.owners(block))}
+        self._kept, self._kept_tokens = len(kept), sum(pool.filled[block] for block in kept)
 
     def _trim(self) -> None:
         """Forget the oldest tenth of the steps, and the requests that ended in them."""

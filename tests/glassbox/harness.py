@@ -1,65 +1,77 @@
-"""A scheduler driven without a model: tokens come from a function of what came before."""
+"""An engine driven without a model: tokens come from what stands in the slots of the pool."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from labkit.glassbox.invariants import Checker
+from labkit.glassbox.engine import Engine
 from labkit.glassbox.options import EngineOptions
 from labkit.glassbox.plan import Plan
-from labkit.glassbox.policies.chunked import ChunkedScheduler
+from labkit.glassbox.policies import make_scheduler
 from labkit.glassbox.request import Request
 from labkit.glassbox.sampling_params import SamplingParams
+from labkit.glassbox.scheduler import Scheduler
+from labkit.glassbox.slot_runner import SlotRunner
 
 
-def next_token(token_ids: list[int]) -> int:
-    return (sum(token_ids[-3:]) * 7 + len(token_ids)) % 5
-
-
-def scheduler_of(**settings) -> ChunkedScheduler:
-    options = EngineOptions(**settings)
+def scheduler_of(policy="chunked", parameters: dict | None = None, **settings) -> Scheduler:
+    """Options: a pool of 6 blocks of 4 tokens, unless told otherwise."""
+    defaults = dict(block_size=4, num_gpu_blocks_override=6, max_model_len=24, max_num_seqs=4, max_num_batched_tokens=24)
+    options = EngineOptions(**defaults | settings, check_invariants=True)
     options.resolve(context=options.max_model_len)
-    return ChunkedScheduler(options)
+    return make_scheduler(policy, options, **parameters or {})
 
 
 @dataclass
 class Loop:
-    """The engine's loop without its tensors, with the checker on."""
+    """The engine with the checker on, on a clock that ticks once a step; `plans` has what was decided."""
 
-    scheduler: ChunkedScheduler
-    step_number: int = 0
-    finished: dict[str, list[int]] = field(default_factory=dict)
+    scheduler: Scheduler
+    recorder: object = None
+    now: float = 0.0  # seconds
+    finished: dict[str, list[int]] = field(default_factory=dict)  # request id -> output tokens
+    refused: dict[str, str] = field(default_factory=dict)  # request id -> message
     plans: list[Plan] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.checker = Checker(self.scheduler)
+        self.runner = SlotRunner(self.scheduler.options.block_size)
+        self.engine = Engine(self.scheduler, self.runner, recorder=self.recorder, clock=lambda: self.now)
+        self.checker, self._schedule = self.engine.checker, self.scheduler.schedule
+        self.scheduler.schedule = self._watch
 
-    def add(self, name: str, prompt: list[int], max_tokens: int = 4) -> Request:
-        request = Request(name, list(prompt), SamplingParams(max_tokens=max_tokens, temperature=0.0))
-        self.scheduler.add(request)
-        return request
+    def add(self, name: str, prompt: list[int], max_tokens: int = 4, priority: int = 0) -> Request:
+        self.now += 1e-6
+        self.engine.add_request(prompt, SamplingParams(max_tokens=max_tokens, temperature=0.0), name, priority)
+        return self.scheduler.requests[name]
 
     def cancel(self, name: str) -> None:
-        self.scheduler.finish(self.scheduler.requests[name], "abort")
-        self.checker.check(self.step_number)
+        self.engine.abort(name)
+        self.checker.check(self.engine.step_number)
 
     def step(self) -> Plan:
+        """One step of the engine; the clock goes on to the time that an empty plan names, otherwise by a second."""
         assert self.scheduler.has_unfinished(), "everybody has ended"
-        self.step_number += 1
-        plan = self.scheduler.schedule()
-        self.plans.append(plan)
-        self.checker.check_plan(plan, self.step_number)
-        sampling = plan.sampling
-        self.scheduler.advance(plan)
-        for request in sampling:
-            request.token_ids.append(next_token(request.token_ids))
-            full = request.num_tokens >= self.scheduler.options.max_model_len
-            if request.num_output_tokens >= request.params.max_tokens or full:
-                self.scheduler.finish(request, "length")
-                self.finished[request.request_id] = request.output_token_ids
-        self.checker.check(self.step_number)
-        return plan
+        requests = dict(self.scheduler.requests)
+        for output in self.engine.step():
+            if output.refusal is not None:
+                self.refused[output.request_id] = output.refusal.message
+            elif output.finished:
+                self.finished[output.request_id] = requests[output.request_id].output_token_ids
+        waits = self.engine.wait_until not in (None, float("inf"))
+        self.now = self.engine.wait_until if waits else self.now + 1.0
+        return self.plans[-1]
 
     def run(self, limit: int = 10_000) -> None:
         while self.scheduler.has_unfinished():
-            assert self.step_number < limit, "no end in sight"
+            assert self.engine.step_number < limit, "no end in sight"
             self.step()
+
+    def alone(self, prompt: list[int], max_tokens: int) -> list[int]:
+        """What a request's tokens must be, whatever runs beside it."""
+        token_ids = list(prompt)
+        while len(token_ids) - len(prompt) < max_tokens and len(token_ids) < self.scheduler.options.max_model_len:
+            token_ids.append(self.runner.next_token(token_ids))
+        return token_ids[len(prompt) :]
+
+    def _watch(self, now: float) -> Plan:
+        self.plans.append(self._schedule(now))
+        return self.plans[-1]

@@ -2,19 +2,23 @@
 
 nano-vllm #144 (block-aligned full hit, preempted request taken for a decode), #207 #211 #213 #218 #233 (preempted, then hit);
 tiny_vLLM (eviction of a request already scheduled in the step; output tokens not recomputed after a preemption).
+At the end each bug is put back by hand, and random workloads find it.
 """
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from labkit.glassbox.invariants import Checker, InvariantError
+from labkit.bench.laws import Trial, make_case
+from labkit.glassbox.invariants import InvariantError
 from labkit.glassbox.plan import Plan
+from labkit.glassbox.policies.chunked import ChunkedScheduler
 from tests.glassbox.harness import Loop, scheduler_of
 
 
 def loop_of(**settings) -> Loop:
-    defaults = dict(block_size=4, num_gpu_blocks_override=6, max_model_len=24, max_num_seqs=4, max_num_batched_tokens=24)
-    return Loop(scheduler_of(**defaults | settings))
+    return Loop(scheduler_of(**settings))
 
 
 def test_a_block_aligned_prompt_that_is_cached_whole_still_computes_its_last_token():
@@ -128,47 +132,104 @@ def test_the_tail_of_a_finished_table_is_evicted_before_its_head():
     assert list(loop.scheduler.kv.pool.free_queue) == [3, 4, 5, 2, 1, 0]
 
 
-@pytest.mark.parametrize(
-    ("law", "fault"),
-    [
-        ("reference counts equal table occurrences", lambda s: s.kv.pool.share([s.running[0].block_table[0]])),
-        ("reference counts equal table occurrences", lambda s: s.running[0].block_table.append(5)),
-        ("free + used + cached = total", lambda s: s.kv.pool.free_queue.popitem()),
-        ("computed tokens have slots", lambda s: setattr(s.running[0], "num_computed_tokens", 99)),
-        ("waiting requests hold nothing", lambda s: setattr(s.running[0], "status", type(s.running[0].status)("waiting"))),
-        ("a shared block holds the prefix", lambda s: s.running[0].block_hashes.__setitem__(0, "0" * 16)),
-    ],
-)
-def test_the_checker_names_the_law_the_step_and_the_request(law, fault):
-    loop = loop_of()
-    loop.add("victim", [1, 2, 3, 4, 5], max_tokens=4)
-    loop.step()
-    fault(loop.scheduler)
-    with pytest.raises(InvariantError) as caught:
-        loop.checker.check(7)
-    assert caught.value.law == law and caught.value.step == 7
-    assert str(caught.value).startswith("step 7") and law in str(caught.value)
-    if law != "free + used + cached = total":
-        assert caught.value.request_id == "victim"
+
+class CountsTokensBeforeTheHit(ChunkedScheduler):
+    """nano-vllm #207, #211, #233: a preempted request's tokens are counted first, then blocks that the cache still has are added."""
+
+    def admit(self, plan, request, num_tokens, shared=(), num_reserved_tokens=0):
+        if request.num_preemptions:
+            num_tokens += len(shared) * self.options.block_size
+        return super().admit(plan, request, num_tokens, shared, num_reserved_tokens)
 
 
-def test_the_checker_names_what_is_wrong_with_a_plan():
-    def plan_of(loop, tokens):
-        plan = Plan()
-        plan.add(loop.scheduler.requests["victim"], tokens, [])
-        return plan
+class TakesTheWholePromptFromTheCache(ChunkedScheduler):
+    """nano-vllm #144: a prompt of full blocks that are all cached leaves nothing to compute, and so nothing to sample from."""
 
-    def law(loop, plan):
-        with pytest.raises(InvariantError) as caught:
-            Checker(loop.scheduler).check_plan(plan, 3)
-        return caught.value.law
+    def __init__(self, options, **parameters):
+        super().__init__(options, **parameters)
+        find = self.kv.find_cached_blocks
 
-    loop = loop_of()
-    loop.add("victim", [1, 2, 3, 4, 5], max_tokens=4)
-    assert law(loop, Plan()) == "progress"
-    assert law(loop, plan_of(loop, 5)) == "scheduled requests run"
-    loop.step()
-    assert law(loop, plan_of(loop, 2)) == "tokens to compute"
-    assert law(loop, plan_of(loop, 25)) == "token budget"
-    loop.scheduler.requests["victim"].token_ids += [0] * 8
-    assert law(loop, plan_of(loop, 9)) == "no scheduled request without blocks"
+        def find_all(request):
+            find(request)
+            return self.kv.prefix_cache.find(request.block_hashes)
+
+        self.kv.find_cached_blocks = find_all
+
+
+class SamplesAfterTheFirstChunk(Plan):
+    """A request whose prompt is computed counts as decoding."""
+
+    @property
+    def sampling(self):
+        return [
+            request
+            for request in self.requests
+            if request.num_computed_tokens + self.num_scheduled_tokens[request.request_id] >= request.num_prompt_tokens
+        ]
+
+
+class TakesAPreemptedRequestForADecode(ChunkedScheduler):
+    """nano-vllm #144, tiny_vLLM: a preempted request comes back in chunks, and is sampled from before its own output is computed again."""
+
+    def schedule(self, now):
+        plan = super().schedule(now)
+        return SamplesAfterTheFirstChunk(
+            plan.requests, plan.num_scheduled_tokens, plan.given, plan.shared, plan.preempted, wait_until=plan.wait_until
+        )
+
+
+class ForgetsTheOutputOfAPreemptedRequest(ChunkedScheduler):
+    """tiny_vLLM: after a preemption only the prompt is computed again, the output so far is believed to be in the cache."""
+
+    def advance(self, plan):
+        super().advance(plan)
+        for request in plan.requests:
+            if request.num_preemptions and request.num_prompt_tokens <= request.num_computed_tokens < request.num_tokens - 1:
+                if self.kv.allocate(request, request.num_uncomputed_tokens) is not None:
+                    request.num_computed_tokens = request.num_tokens - 1
+
+
+class EvictsWhomItHasScheduled(ChunkedScheduler):
+    """tiny_vLLM: admission makes room by preempting the last running request, which is in the plan already."""
+
+    def admit(self, plan, request, num_tokens, shared=(), num_reserved_tokens=0):
+        while not super().admit(plan, request, num_tokens, shared, num_reserved_tokens):
+            if not self.running or self.running[-1].num_preemptions:
+                return False
+            self.preempt(plan, self.running[-1])
+            self.waiting.rotate(-1)
+        return True
+
+
+MUTANTS = {
+    CountsTokensBeforeTheHit: "tokens to compute",
+    TakesTheWholePromptFromTheCache: "tokens to compute",
+    TakesAPreemptedRequestForADecode: "tokens as if it were alone",
+    ForgetsTheOutputOfAPreemptedRequest: "tokens as if it were alone",
+    EvictsWhomItHasScheduled: "scheduled requests run",
+}
+
+
+def verdicts(policy: type[ChunkedScheduler], seeds: range = range(200)) -> dict[str, InvariantError]:
+    """Laws that random workloads see broken, each with the first case of it."""
+    found: dict[str, InvariantError] = {}
+    for seed in seeds:
+        case = make_case(random.Random(seed).randint, "chunked")
+        options = case.scheduler().options
+        try:
+            Trial(case, policy(options, **case.parameters)).run()
+        except InvariantError as error:
+            found.setdefault(error.law, error)
+    return found
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_a_bug_put_back_by_hand_is_caught_by_a_law_or_by_the_tokens(mutant):
+    found = verdicts(mutant)
+    assert MUTANTS[mutant] in found, found
+    error = found[MUTANTS[mutant]]
+    assert error.request_id in str(error) and error.step > 0
+
+
+def test_the_same_workloads_find_nothing_in_the_policy_itself():
+    assert verdicts(ChunkedScheduler) == {}

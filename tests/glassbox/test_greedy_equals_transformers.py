@@ -76,15 +76,16 @@ class Witness:
         self.engine, self.schedule = engine, engine.scheduler.schedule
         self.preempted: set[str] = set()
         self.preemptions = self.prefix_hits = self.mid_block_chunks = self.mixed_steps = self.hits_after_preemption = 0
-        self.chunks_of_preempted = 0
+        self.chunks_of_preempted = self.padding = 0
         engine.scheduler.schedule = self
 
-    def __call__(self):
-        plan = self.schedule()
+    def __call__(self, now):
+        plan = self.schedule(now)
         size = self.engine.options.block_size
         self.preemptions += len(plan.preempted)
         self.preempted |= {request.request_id for request in plan.preempted}
         self.prefix_hits += len(plan.shared)
+        self.padding += sum(plan.padding.values())
         self.hits_after_preemption += sum(request_id in self.preempted for request_id in plan.shared)
         chunks = decodes = 0
         for request in plan.requests:
@@ -108,8 +109,9 @@ def serve(path, cases: list[Case], options: EngineOptions, arrivals: int = 9) ->
     while queue or engine.has_unfinished():
         for index, case in queue[:arrivals]:
             tokens[f"{index}"] = []
-            engine.add_request(case.prompt, SamplingParams(max_tokens=case.max_tokens, temperature=0.0), request_id=f"{index}")
+            engine.add_request(case.prompt, SamplingParams(max_tokens=case.max_tokens, temperature=0.0), f"{index}", priority=index % 3)
         queue = queue[arrivals:]
+        engine.scheduler.draining = not queue
         for output in engine.step():
             tokens[output.request_id] += output.token_ids
     assert engine.scheduler.kv.pool.num_used == 0
@@ -128,6 +130,7 @@ def test_tokens_are_equal_where_preemption_prefix_hits_and_chunks_coincide(kind,
         max_num_batched_tokens=29,  # odd, so that chunks end within blocks
         dtype="float32",
         check_invariants=True,
+        policy_parameters={"scheduler_reserve_full_isl": False},  # admit as soon as a chunk fits: preempt as often as possible
     )
     tokens, witness = serve(path, cases(kind), options)
     assert tokens == [case.expected for case in cases(kind)]
@@ -155,6 +158,29 @@ def test_tokens_are_equal_with_every_feature_switched_off(switches, cases, model
         assert witness.prefix_hits == 0
     if not settings.get("enable_chunked_prefill", True):
         assert witness.mid_block_chunks == 0
+
+
+POLICIES = {
+    "static": ("static", {"batch_size": 6}),
+    "dynamic": ("dynamic", {"max_batch_size": 5, "preferred_batch_size": [3, 5]}),
+    "tgi": ("tgi", {"max_batch_prefill_tokens": 29}),
+    "tgi without chunking": ("tgi", {"prefill_chunking": False, "waiting_served_ratio": 1.2}),
+    "continuous": ("continuous", {"max_num_batched_tokens": 100}),
+    "chunked by priority": ("chunked", {"scheduling_policy": "priority", "long_prefill_token_threshold": 11}),
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_tokens_are_equal_under_every_policy_padding_included(name, cases, model_folder):
+    policy, parameters = POLICIES[name]
+    options = EngineOptions(
+        block_size=8, num_gpu_blocks_override=60, max_model_len=96, max_num_seqs=8, max_num_batched_tokens=29, check_invariants=True,
+        policy=policy, policy_parameters=parameters,
+    )  # fmt: skip
+    chosen = cases("qwen3")[:40]
+    tokens, witness = serve(model_folder("qwen3"), chosen, options)
+    assert tokens == [case.expected for case in chosen]
+    assert (witness.padding > 100) == (policy in ("static", "dynamic"))
 
 
 def test_bfloat16_generates_and_stays_close_to_float32(cases, model_folder):

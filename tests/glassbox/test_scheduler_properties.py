@@ -1,161 +1,127 @@
-"""Scheduler, pool and prefix cache under random workloads, without torch: the laws hold after every step and everybody is served."""
+"""Policies, pool and prefix cache under random workloads, without a model: the laws hold after every step and everybody is served."""
 from __future__ import annotations
 
 import subprocess
 import sys
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.glassbox.harness import Loop, next_token, scheduler_of
-
-CONTEXT = 24
+from labkit.bench.laws import Trial, make_case
+from labkit.glassbox.policies import POLICIES
+from labkit.glassbox.tracing import make_header
+from labkit.trace.state import PoolState
 
 
 @st.composite
-def workloads(draw):
-    """Options, and a list of turns; each turn is the prompts that arrive (name, prompt, max_tokens) and the names to cancel."""
-    block_size = draw(st.integers(1, 8))
-    num_blocks = draw(st.integers(-(-CONTEXT // block_size), 3 * (-(-CONTEXT // block_size))))
-    chunked = draw(st.booleans())
-    max_num_seqs = draw(st.integers(1, 6))
-    budget = draw(st.integers(max_num_seqs, 30)) if chunked else draw(st.integers(CONTEXT, 40))
-    options = dict(
-        block_size=block_size, num_gpu_blocks_override=num_blocks, max_num_seqs=max_num_seqs, max_num_batched_tokens=budget,
-        max_model_len=CONTEXT, enable_prefix_caching=draw(st.booleans()), enable_chunked_prefill=chunked,
-    )  # fmt: skip
-    stems = draw(st.lists(st.lists(st.integers(0, 4), min_size=0, max_size=16), min_size=1, max_size=3))
-    turns, count = [], 0
-    for _ in range(draw(st.integers(1, 12))):
-        arrivals = []
-        for _ in range(draw(st.integers(0, 3))):
-            prompt = (draw(st.sampled_from(stems)) + draw(st.lists(st.integers(0, 4), min_size=1, max_size=8)))[: CONTEXT - 1]
-            arrivals.append((f"r{count}", prompt, draw(st.integers(1, 10))))
-            count += 1
-        cancelled = [f"r{draw(st.integers(0, count - 1))}"] if count and draw(st.integers(0, 3)) == 0 else []
-        turns.append((arrivals, cancelled))
-    return options, turns
+def cases(draw, policy: str):
+    return make_case(lambda low, high: draw(st.integers(low, high)), policy)
 
 
-def expected_output(prompt: list[int], max_tokens: int) -> list[int]:
-    """One request at a time, nothing shared."""
-    token_ids = list(prompt)
-    while len(token_ids) - len(prompt) < max_tokens and len(token_ids) < CONTEXT:
-        token_ids.append(next_token(token_ids))
-    return token_ids[len(prompt) :]
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_law_holds_after_every_step_and_every_request_ends_as_if_it_were_alone(policy):
+    """`Trial` raises for any law, for tokens that differ from those of the request on its own, and for one that never ends."""
+
+    @settings(max_examples=120, deadline=None)
+    @given(cases(policy))
+    def check(case):
+        outcome = Trial(case).run()
+        assert outcome.tokens.keys() | outcome.cancelled | outcome.refused == {asked.name for turn, _ in case.turns for asked in turn}
+
+    check()
 
 
-@settings(max_examples=300)
-@given(workloads())
-def test_every_law_holds_after_every_step_and_every_request_ends_as_if_it_were_alone(workload):
-    options, turns = workload
-    loop = Loop(scheduler_of(**options))
-    asked: dict[str, tuple[list[int], int]] = {}
-    cancelled: set[str] = set()
-    for arrivals, cancels in turns:
-        for name, prompt, max_tokens in arrivals:
-            loop.add(name, prompt, max_tokens)
-            asked[name] = prompt, max_tokens
-        for name in cancels:
-            if name in loop.scheduler.requests:
-                loop.cancel(name)
-                cancelled.add(name)
-        if loop.scheduler.has_unfinished():
-            loop.step()
-    loop.run()
-    assert set(loop.finished) == set(asked) - cancelled
-    for name, output in loop.finished.items():
-        assert output == expected_output(*asked[name])
-    assert loop.scheduler.kv.pool.num_used == 0
-    assert loop.scheduler.kv.pool.ref_count == [0] * options["num_gpu_blocks_override"]
+@settings(max_examples=150, deadline=None)
+@given(cases("chunked"))
+def test_a_step_that_preempts_admits_nobody_and_keeps_whom_it_scheduled(case):
+    trial = Trial(case)
+    schedule = trial.scheduler.schedule
+
+    def watch(now):
+        waiting = {request.request_id for request in trial.scheduler.waiting}
+        plan = schedule(now)
+        preempted = {request.request_id for request in plan.preempted}
+        assert not preempted & set(plan.num_scheduled_tokens)
+        if preempted:
+            assert not waiting & set(plan.num_scheduled_tokens)
+        return plan
+
+    trial.scheduler.schedule = watch
+    trial.run()
 
 
-@settings(max_examples=200)
-@given(workloads())
-def test_first_come_is_first_served_nobody_is_overtaken_at_the_door(workload):
-    """Whoever waits arrived after everyone who runs, and running keeps the order of arrival: so the oldest always goes on."""
-    options, turns = workload
-    loop = Loop(scheduler_of(**options))
-    for arrivals, _ in turns:
-        for name, prompt, max_tokens in arrivals:
-            loop.add(name, prompt, max_tokens)
-        while loop.scheduler.has_unfinished():
-            oldest = min(loop.scheduler.requests, key=lambda name: int(name[1:]))
-            plan = loop.step()
-            assert oldest in plan.num_scheduled_tokens
-            queue = [int(request.request_id[1:]) for request in [*loop.scheduler.running, *loop.scheduler.waiting]]
-            assert queue == sorted(queue)
-            if len(loop.plans) % 3 == 0:
-                break
-    loop.run()
+@settings(max_examples=150, deadline=None)
+@given(cases("chunked"))
+def test_first_come_is_first_served_and_the_oldest_always_goes_on(case):
+    """Whoever waits arrived after everyone who runs, and running keeps the order of arrival."""
+    case.parameters["scheduling_policy"] = "fcfs"
+    trial = Trial(case)
+    schedule = trial.scheduler.schedule
+
+    def watch(now):
+        oldest = min(trial.scheduler.requests.values(), key=lambda request: request.arrival, default=None)
+        plan = schedule(now)
+        queue = [request.arrival for request in [*trial.scheduler.running, *trial.scheduler.waiting]]
+        assert queue == sorted(queue)
+        assert oldest is None or oldest.request_id in plan.num_scheduled_tokens
+        return plan
+
+    trial.scheduler.schedule = watch
+    trial.run()
 
 
-@settings(max_examples=200)
-@given(workloads())
-def test_a_step_that_preempts_admits_nobody_and_keeps_whom_it_scheduled(workload):
-    options, turns = workload
-    loop = Loop(scheduler_of(**options))
-    for arrivals, _ in turns:
-        for name, prompt, max_tokens in arrivals:
-            loop.add(name, prompt, max_tokens)
-        if loop.scheduler.has_unfinished():
-            waiting = {request.request_id for request in loop.scheduler.waiting}
-            plan = loop.step()
-            if plan.preempted:
-                assert not waiting & set(plan.num_scheduled_tokens)
-            assert not {request.request_id for request in plan.preempted} & set(plan.num_scheduled_tokens)
+class Fold:
+    """A recorder that folds what it is told."""
+
+    wants_snapshot = False
+
+    def __init__(self, options) -> None:
+        self.header = make_header(options, "none", "cpu")
+        self.state = PoolState(self.header)
+
+    def emit(self, event) -> None:
+        self.state.apply(event)
 
 
-@settings(max_examples=100)
-@given(workloads())
-def test_the_trace_of_a_run_tells_which_request_holds_which_block(workload):
-    """Folding the emitted steps gives the engine's own block tables after every step."""
-    from time import perf_counter
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_trace_of_a_run_tells_which_request_holds_which_block(policy):
+    """Folding the emitted steps gives the engine's own block tables after every step, those of held requests included."""
 
-    from labkit.glassbox.tracing import Tracer, make_header
-    from labkit.trace.state import PoolState
+    @settings(max_examples=40, deadline=None)
+    @given(cases(policy))
+    def check(case):
+        scheduler = case.scheduler()
+        fold = Fold(scheduler.options)
+        trial = Trial(case, scheduler, recorder=fold)
+        step = trial.engine.step
 
-    options, turns = workload
-    loop = Loop(scheduler_of(**options))
+        def compare():
+            outputs = step()
+            everybody = {request.request_id: request for request in [*scheduler.requests.values(), *scheduler.held]}
+            assert {name: view.table for name, view in fold.state.requests.items()} == {
+                name: request.block_table for name, request in everybody.items()
+            }
+            assert {name: view.held for name, view in fold.state.requests.items()} == {
+                name: name not in scheduler.requests for name in everybody
+            }
+            assert {name: fold.state.requests[name].computed for name in scheduler.requests} == {
+                name: request.num_computed_tokens for name, request in scheduler.requests.items()
+            }
+            assert fold.state.usage == scheduler.kv.usage
+            pool, cache = scheduler.kv.pool, scheduler.kv.prefix_cache
+            assert fold.state.counts()["cached"] == sum(cache.hash_of(block_id) is not None for block_id in pool.free_queue)
+            return outputs
 
-    class Fold:
-        header = make_header(loop.scheduler.options, "none", "cpu")
-        wants_snapshot = False
+        trial.engine.step = compare
+        trial.run()
 
-        def __init__(self) -> None:
-            self.state = PoolState(self.header)
-
-        def emit(self, event) -> None:
-            self.state.apply(event)
-
-    fold = Fold()
-    tracer = Tracer(fold, loop.scheduler)
-    for arrivals, _ in turns:
-        for name, prompt, max_tokens in arrivals:
-            tracer.arrive(loop.add(name, prompt, max_tokens))
-        if not loop.scheduler.has_unfinished():
-            continue
-        before = {name: list(request.token_ids) for name, request in loop.scheduler.requests.items()}
-        requests = dict(loop.scheduler.requests)
-        plan = loop.step()
-        sampled = {name: requests[name].token_ids[-1] for name in before if len(requests[name].token_ids) > len(before[name])}
-        ended = {name: "length" for name in before if name not in loop.scheduler.requests}
-        tracer.step(loop.step_number, perf_counter(), perf_counter(), plan, sampled, ended)
-        assert {name: view.table for name, view in fold.state.requests.items()} == {
-            name: request.block_table for name, request in loop.scheduler.requests.items()
-        }
-        assert {name: view.computed for name, view in fold.state.requests.items()} == {
-            name: request.num_computed_tokens for name, request in loop.scheduler.requests.items()
-        }
-        assert fold.state.usage == loop.scheduler.kv.usage
-        counts = fold.state.counts()
-        pool, cache = loop.scheduler.kv.pool, loop.scheduler.kv.prefix_cache
-        assert counts["cached"] == sum(cache.hash_of(block_id) is not None for block_id in pool.free_queue)
+    check()
 
 
-def test_the_scheduler_needs_no_torch():
+def test_policies_and_the_engine_itself_need_no_torch():
     code = (
-        "import sys, labkit.glassbox.policies.chunked, labkit.glassbox.invariants, labkit.glassbox.tracing, labkit.glassbox;"
+        "import sys, labkit.glassbox.policies, labkit.glassbox.engine, labkit.glassbox.slot_runner, labkit.glassbox.tracing;"
         "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

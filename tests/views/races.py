@@ -1,14 +1,17 @@
-"""Runs for the views to show: three policies on one small trace. The request-level batches are written down event by event, the chunked
-ones come from the glass box's own scheduler; both keep time by one formula."""
+"""Runs for the views to show: policies on one small trace. `static` and `dynamic` are written down event by event, `real` ones come from
+the glass box's own policies and engine; all keep time by one formula."""
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+from labkit.glassbox.engine import Engine
 from labkit.glassbox.options import EngineOptions
-from labkit.glassbox.policies.chunked import ChunkedScheduler
-from labkit.glassbox.request import Request
+from labkit.glassbox.plan import Plan
+from labkit.glassbox.policies import make_scheduler
+from labkit.glassbox.refusal import Overloaded
 from labkit.glassbox.sampling_params import SamplingParams
-from labkit.glassbox.tracing import Tracer
+from labkit.glassbox.slot_runner import SlotRunner
 from labkit.trace import Arrival, Event, Header, Run, Step, Tape
 
 WORKLOAD = [(0, 180, 46), (18, 60, 20), (35, 420, 64), (120, 96, 14), (165, 240, 52), (190, 64, 30), (260, 520, 40), (300, 80, 58),
@@ -59,7 +62,8 @@ def batches(choose: Callable[[list[tuple], float], tuple[list[tuple], float]], w
             t += ms / 1e3
             emit(t, ms, len([r for r in queue if r[1] <= t]), len(busy), scheduled={r[0]: 1 for r in busy},
                  padding={r[0]: 1 for r in batch if r not in busy}, sampled={r[0]: [1] for r in busy},
-                 finished={r[0]: "length" for r in busy if k + 1 == r[3]})
+                 finished={r[0]: "length" for r in busy if k + 1 == r[3]}, held=[r[0] for r in busy if k + 1 == r[3] < most],
+                 released=[r[0] for r in batch if r[3] < most] if k + 1 == most else [])
     return events
 
 
@@ -78,34 +82,61 @@ def dynamic(delay: float = 0.06) -> Run:
     return Run(header(policy="dynamic"), batches(choose))
 
 
-def chunked(workload=None, blocks: int = BLOCKS, seqs: int = 16, budget: int = BUDGET) -> Run:
-    """The glass box's scheduler with a clock that adds up what steps cost. With few blocks, requests are preempted."""
-    options = EngineOptions(block_size=SIZE, num_gpu_blocks_override=blocks, max_num_seqs=seqs, max_num_batched_tokens=budget,
+class CostClock:
+    """Stands still but for what is added to it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class CostRunner(SlotRunner):
+    """A runner without a model that takes the time a step costs."""
+
+    def __init__(self, clock: CostClock) -> None:
+        super().__init__(SIZE)
+        self.clock = clock
+
+    def run(self, plan: Plan) -> dict[str, int]:
+        decodes = sum(r.num_computed_tokens >= r.num_prompt_tokens and plan.num_scheduled_tokens[r.request_id] == 1 for r in plan.requests)
+        padded = sum(plan.padding.get(r.request_id, 0) for r in plan.requests)
+        self.clock.now += cost(plan.total_num_scheduled_tokens - decodes + padded, decodes + len(plan.held))
+        return super().run(plan)
+
+
+def real(policy: str, workload=None, blocks: int = BLOCKS, **parameters) -> Run:
+    """A policy of the glass box on a workload: its own engine and trace, with a clock that adds up what steps cost."""
+    options = EngineOptions(block_size=SIZE, num_gpu_blocks_override=blocks, max_num_seqs=16, max_num_batched_tokens=BUDGET,
                             enable_prefix_caching=False)
     options.max_model_len = blocks * SIZE
-    scheduler, tape = ChunkedScheduler(options), Tape(header(policy="chunked", blocks=blocks, max_num_batched_tokens=budget))
-    tracer, coming, t, number = Tracer(tape, scheduler), list(enumerate(workload or WORKLOAD)), 0.0, 0
-    while coming or scheduler.requests:
-        if not scheduler.requests:
-            t = max(t, coming[0][1][0] / 1e3)
-        while coming and coming[0][1][0] / 1e3 <= t:
-            i, (at, prompt, output) = coming.pop(0)
-            request = Request(f"r{i}", list(range(prompt)), SamplingParams(max_tokens=output), arrival=at / 1e3)
-            scheduler.add(request)
-            tracer.arrive(request)
-        plan, number, began = scheduler.schedule(), number + 1, t
-        sampling, finished = plan.sampling, {}
-        decodes = sum(n == 1 and r.num_computed_tokens >= r.num_prompt_tokens for r, n in
-                      zip(plan.requests, plan.num_scheduled_tokens.values(), strict=True))
-        t += cost(plan.total_num_scheduled_tokens - decodes, decodes)
-        scheduler.advance(plan)
-        for request in sampling:
-            request.token_ids.append(1)
-            if request.num_output_tokens >= request.params.max_tokens:
-                scheduler.finish(request, "length")
-                finished[request.request_id] = "length"
-        tracer.step(number, began, t, plan, {r.request_id: 1 for r in sampling}, finished)
+    scheduler, clock = make_scheduler(policy, options, **parameters), CostClock()
+    tape = Tape(header(policy=policy, blocks=blocks, max_num_batched_tokens=parameters.get("max_num_batched_tokens", BUDGET)))
+    engine = Engine(scheduler, CostRunner(clock), recorder=tape, clock=clock)
+    coming = [(at / 1e3, f"r{i}", prompt, output) for i, (at, prompt, output) in enumerate(workload or WORKLOAD)]
+    while coming or engine.has_unfinished():
+        while coming and coming[0][0] <= clock.now:
+            at, name, prompt, output = coming.pop(0)
+            told, clock.now = clock.now, at
+            try:
+                engine.add_request(range(prompt), SamplingParams(max_tokens=output, ignore_eos=True, detokenize=False), name)
+            except Overloaded:
+                pass
+            clock.now = told
+        scheduler.draining = not coming
+        before = clock.now
+        if engine.has_unfinished():
+            engine.step()
+        if clock.now == before:
+            due = [coming[0][0]] if coming else []
+            clock.now = max(before, min([*due, engine.wait_until if engine.wait_until is not None else math.inf]))
     return tape.run
+
+
+def chunked(workload=None, blocks: int = BLOCKS, seqs: int = 16, budget: int = BUDGET) -> Run:
+    """With few blocks, requests are preempted."""
+    return real("chunked", workload, blocks, max_num_seqs=seqs, max_num_batched_tokens=budget)
 
 
 def race() -> dict[str, Run]:

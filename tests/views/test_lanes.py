@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from labkit.bench.traces import record
 from labkit.trace import Arrival, Header, PoolState, Run, Snapshot, Step
 from labkit.views.lanes import KINDS, Lanes
-from tests.views.races import chunked, header, race
+from tests.views.races import chunked, header, race, real
 
 
 def fold(run: Run, **options) -> Lanes:
@@ -72,6 +72,25 @@ def test_padding_beside_a_prompt_shares_its_step_and_a_slot_that_is_held_goes_on
                                 ("decode", 30, 40, 1, 2, 2, 0), ("padding", 40, 60, 2, 3, 4, 0)]
     assert lanes.lanes["a"].finished == pytest.approx(0.040) and lanes.lanes["a"].well
     assert list(lanes.columns["padded"]) == [20, 0, 0, 0] and list(lanes.columns["held"]) == [0, 0, 1, 1]
+
+
+def test_the_rows_of_a_static_batch_written_down_by_hand_are_those_of_the_policy():
+    by_hand, policy = fold(race()["static"]), fold(real("static", blocks=160, batch_size=4))
+    for name in by_hand.lanes:
+        assert [row[:4] for row in told(by_hand, name)] == [row[:4] for row in told(policy, name)]
+    assert by_hand.done == pytest.approx(policy.done)
+
+
+def test_blocks_that_a_request_keeps_after_its_end_are_reserved_until_its_batch_ends():
+    run = Run(header(), [
+        step(1, 0, 10, arrived={"a": arrival(0, 20), "b": arrival(0, 20)}, scheduled={"a": 20, "b": 20}, given={"a": [0, 1], "b": [2, 3]}),
+        step(2, 10, 20, scheduled={"a": 1, "b": 1}, finished={"a": "length"}, held=["a"]),
+        step(3, 20, 30, scheduled={"b": 1}, padding={"a": 1}),
+        step(4, 30, 40, scheduled={"b": 1}, padding={"a": 1}, finished={"b": "length"}, released=["a"]),
+    ])
+    columns = fold(run).columns
+    assert list(columns["useful"]) == [40, 21, 22, 0] and list(columns["reserved"]) == [0, 32, 32, 0]
+    assert list(columns["tail"]) == [24, 11, 10, 0] and list(columns["free"]) == [1536, 1536, 1536, 1600]
 
 
 def test_a_running_request_that_a_step_leaves_out_is_stalled():
@@ -192,15 +211,19 @@ def check(run: Run) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_memory_adds_up_and_reserved_blocks_are_those_without_a_token(seed):
-    for run in (record(seed, blocks=40, rate=0.5), race()["static"], race()["chunked"]):
+    policies = [real("dynamic", max_batch_size=3), real("tgi", blocks=90, max_batch_prefill_tokens=1024)]
+    for run in (record(seed, blocks=40, rate=0.5), race()["static"], race()["chunked"], *policies):
         lanes, pool = Lanes(run.header), PoolState(run.header)
         for event in run.events:
             lanes.append(event)
             pool.apply(event)
             last = {name: lanes.columns[name][-1] for name in ("useful", "tail", "reserved", "cached", "free")}
             assert sum(last.values()) == pool.num_blocks * pool.block_size
-            empty = sum(1 for b in range(pool.num_blocks) if pool.owners(b) and pool.filled[b] == 0)
-            assert last["reserved"] == empty * pool.block_size and last["useful"] == pool.ledger()["useful"]
+            over = {name for name, request in pool.requests.items() if request.held}
+            owners = {b: {name for name, _ in pool.owners(b)} for b in range(pool.num_blocks) if pool.owners(b)}
+            unused = [b for b, names in owners.items() if names <= over or pool.filled[b] == 0]
+            assert last["reserved"] == len(unused) * pool.block_size
+            assert last["useful"] == sum(pool.filled[b] for b in owners if b not in unused)
 
 
 def test_a_view_that_joins_in_the_middle_knows_what_came_after_and_nothing_else():

@@ -13,9 +13,9 @@ MARKS = "Small upright mark = arrival."
 DEFINITIONS = ("TTFT = end of the step with the first token − arrival. TPOT = (last − first token) / (tokens − 1). "
                "Padding = its share of the time in which steps ran; a step's time is shared out among its tokens.")
 LEDGER_MARKS = (
-    "Memory: token slots of the KV cache. Empty tail = slots of a last block, part filled; reserved = blocks that hold no token yet. "
-    "Time: a step's time is shared out among its tokens; padding = tokens computed for nothing; recompute = computed before, lost to "
-    "preemption; idle = no step ran.")
+    "Memory: token slots of the KV cache. Empty tail = slots of a last block, part filled; reserved = blocks that hold no token yet, or are "
+    "kept for a request that has ended. Time: a step's time is shared out among its tokens; padding = tokens computed for nothing; "
+    "recompute = computed before, lost to preemption; idle = no step ran.")
 SLOT_NAMES = {"useful": "useful", "tail": "empty tail", "reserved": "reserved", "cached": "cached", "free": "free"}
 
 

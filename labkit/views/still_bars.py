@@ -71,7 +71,7 @@ def strip(pen: Pen, panel: Panel, scale: Scale, full: tuple[float, float], y: fl
     pen.rects(again, edge=c["alert"], width=1)
     pen.rects(decode, fill=c["decode"])
     pen.rect(X0, y - 0.5, X1 - X0, 1, fill=c["ink2"])
-    _cut(pen, cut, y)
+    _cut(pen, cut, [x for x, *_ in fresh + again + padded], y)
     if 0 < (budget := budget_of(panel.lanes.header)) <= most:
         at = y - UP * budget / most
         pen.line([(X0, at), (X1, at)], c["prefillEdge"], dash=(4, 3))
@@ -80,12 +80,12 @@ def strip(pen: Pen, panel: Panel, scale: Scale, full: tuple[float, float], y: fl
     pen.text("decode", X0 - 10, y + DOWN / 2 + 5, size=10.5, fill=c["muted"], align="right")
 
 
-def _cut(pen: Pen, cut: list[tuple[float, float, float, float]], y: float) -> None:
-    """A gap in bars that are higher than there is room, and beside it how many tokens they stand for."""
-    for i, (x, x1, total, padded) in enumerate(cut):
+def _cut(pen: Pen, cut: list[tuple[float, float, float, float]], bars: list[float], y: float) -> None:
+    """A gap in bars that are higher than there is room, and beside it how many tokens they stand for, as far as no other bar begins."""
+    for x, x1, total, padded in cut:
         words = [f"{thousands(total)} tokens, {100 * padded / total:.0f} % padding"] if padded else []
         words += [f"{thousands(total)} tokens", thousands(total)]
-        room = (cut[i + 1][0] if i + 1 < len(cut) else X1) - x1 - 8
+        room = min((bar for bar in bars if bar > x1 - 1), default=X1) - x1 - 8
         pen.polygon([(x - 1, y - UP + 6), (x1 + 1, y - UP + 3), (x1 + 1, y - UP + 5), (x - 1, y - UP + 8)], fill=pen.colours["panel"])
         if text := pen.fitting(words, room, 10.5):
             pen.text(text, x1 + 4, y - UP + 9, size=10.5, fill=pen.colours["ink2"])

@@ -87,7 +87,7 @@ export function drawBars(ctx, palette, panel, scale, full, y) {
   fill(decode, palette.decode, null);
   ctx.fillStyle = palette.ink2;
   ctx.fillRect(x0, y - 0.5, x1 - x0, 1);
-  drawCut(ctx, palette, cut, x1, y);
+  drawCut(ctx, palette, cut, bars, x1, y);
   if (panel.budget && panel.budget <= most) drawBudget(ctx, palette, panel.budget, x0, x1, y - (UP * panel.budget) / most);
   put(ctx, palette, "prefill", x0 - 10, y - UP / 2 + 3, { size: 10.5, fill: palette.muted, align: "right" });
   put(ctx, palette, "decode", x0 - 10, y + DOWN / 2 + 5, { size: 10.5, fill: palette.muted, align: "right" });
@@ -106,8 +106,8 @@ function drawBudget(ctx, palette, budget, x0, x1, y) {
 }
 
 /** A gap in bars that are higher than there is room, and beside it how many tokens they stand for. */
-function drawCut(ctx, palette, cut, end, y) {
-  cut.forEach(([x, x1, total, padded], i) => {
+function drawCut(ctx, palette, cut, bars, end, y) {
+  cut.forEach(([x, x1, total, padded]) => {
     ctx.beginPath();
     ctx.moveTo(x - 1, y - UP + 6);
     for (const [px, dy] of [[x1 + 1, 3], [x1 + 1, 5], [x - 1, 8]]) ctx.lineTo(px, y - UP + dy);
@@ -115,7 +115,8 @@ function drawCut(ctx, palette, cut, end, y) {
     ctx.fill();
     const words = [`${thousands(total)} tokens`, thousands(total)];
     if (padded) words.unshift(`${thousands(total)} tokens, ${Math.round((100 * padded) / total)} % padding`);
-    const text = fitting(ctx, palette, words, (cut[i + 1]?.[0] ?? end) - x1 - 8, { size: 10.5 });
+    const next = bars.find((bar) => bar[0] > x1 - 1 && bar[2] + bar[3] + bar[4] > 0)?.[0] ?? end;
+    const text = fitting(ctx, palette, words, next - x1 - 8, { size: 10.5 });
     put(ctx, palette, text, x1 + 4, y - UP + 9, { size: 10.5, fill: palette.ink2 });
   });
 }

@@ -103,12 +103,12 @@ class Notebook:
         assert not self.errors(), self.errors()
 
 
-class Map:
-    """The KV map in a page, seen through its accessibility tree."""
+class View:
+    """A live view in a page, seen through its accessibility tree. kind: kv-map, batch-timeline or waste-ledger."""
 
-    def __init__(self, page, timeout: float = 90.0):
+    def __init__(self, page, kind: str, timeout: float = 90.0):
         self.page = page
-        self.root = page.locator(".kv-map").first
+        self.root = page.locator(f".{kind}").first
         self.root.wait_for(state="attached", timeout=1000 * timeout)
         self.root.scroll_into_view_if_needed()
 
@@ -121,6 +121,18 @@ class Map:
         found = re.search(pattern, self.label)
         return int(found.group(1)) if found else -1
 
+    def colours(self) -> int:
+        """How many different colours are on the canvas."""
+        return self.root.locator("canvas").evaluate("""c => {
+            const d = new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer); return new Set(d).size; }""")
+
+
+class Map(View):
+    """The KV map."""
+
+    def __init__(self, page, timeout: float = 90.0):
+        super().__init__(page, "kv-map", timeout)
+
     @property
     def step(self) -> int:
         return self.number(r"step (\d+)")
@@ -132,8 +144,3 @@ class Map:
     @property
     def slider(self):
         return self.root.get_by_role("slider", name="Step")
-
-    def colours(self) -> int:
-        """How many different colours are on the canvas."""
-        return self.page.evaluate("""() => { const c = document.querySelector('.kv-map canvas');
-            const d = new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer); return new Set(d).size; }""")

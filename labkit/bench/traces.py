@@ -4,6 +4,7 @@ from __future__ import annotations
 import random
 
 from labkit.glassbox.options import EngineOptions
+from labkit.glassbox.plan import Plan
 from labkit.glassbox.policies.chunked import ChunkedScheduler
 from labkit.glassbox.request import Request
 from labkit.glassbox.sampling_params import SamplingParams
@@ -41,17 +42,20 @@ def record(seed: int, *, steps: int = 120, blocks: int = 24, block_size: int = 4
     recording = Recording(header(blocks, block_size, context), snapshot_every)
     tracer = Tracer(recording, scheduler)
     stem = [rng.randrange(5) for _ in range(longest)]
-    for number in range(1, steps + 1):
-        now, finished = number * STEP, {}
+    number = 0
+    while number < steps:
+        number += 1
+        now, finished = number * STEP, {}  # the step runs in the second half of the time since the last one
         if rng.random() < rate:
             prompt = stem[:rng.choice([0, longest // 3, longest // 2])] + [rng.randrange(5) for _ in range(rng.randint(1, longest // 2))]
-            request = Request(f"r{number}", prompt, SamplingParams(max_tokens=rng.randint(1, longest)), arrival=now)
+            request = Request(f"r{number}", prompt, SamplingParams(max_tokens=rng.randint(1, longest)), arrival=now - 0.8 * STEP)
             scheduler.add(request)
             tracer.arrive(request)
         if scheduler.requests and rng.random() < 0.05:
             victim = rng.choice(list(scheduler.requests.values()))
             scheduler.finish(victim, "abort")
-            finished[victim.request_id] = "abort"
+            tracer.step(number, now - 0.6 * STEP, now - 0.6 * STEP, Plan(), {}, {victim.request_id: "abort"})
+            number, now = number + 1, now + STEP
         plan = scheduler.schedule(now)
         sampling, sampled = plan.sampling, {}
         scheduler.advance(plan)

@@ -13,10 +13,10 @@ from labkit.bench.browser import FLAGS, Map, Notebook, chromium, jupyter, wait_f
 from labkit.bench.report import parser, write
 from labkit.bench.traces import record
 from labkit.trace import Recorder, Run
+from labkit.views.canvas_view import EVERY
 from labkit.views.cursor import Cursor
 from labkit.views.frame import Packer
 from labkit.views.history import History
-from labkit.views.kv_map import EVERY
 from labkit.views.scene import compose
 from labkit.views.tokens import Vocabulary
 
@@ -24,13 +24,13 @@ POOLS = {4096: dict(longest=400, seqs=48), 65536: dict(longest=4000, seqs=256)}
 STEPS = 500
 STEP_SECONDS = 0.025  # between two steps while the browser looks: an engine in full swing
 COUNT = """async (seconds) => {
-    const map = document.querySelector('.kv-map'), before = {...map.kvStatistics}, times = [];
+    const map = document.querySelector('.kv-map'), before = {...map.labStatistics}, times = [];
     await new Promise((done) => {
         const begin = performance.now();
         const tick = (now) => { times.push(now); performance.now() - begin < 1000 * seconds ? requestAnimationFrame(tick) : done(); };
         requestAnimationFrame(tick);
     });
-    const gaps = times.slice(1).map((t, i) => t - times[i]), after = map.kvStatistics, spent = (times.at(-1) - times[0]) / 1000;
+    const gaps = times.slice(1).map((t, i) => t - times[i]), after = map.labStatistics, spent = (times.at(-1) - times[0]) / 1000;
     const draws = after.draws - before.draws;
     return {animation_frames_per_second: gaps.length / spent,
             longest_gap_ms: Math.max(...gaps), gaps_over_25_ms: gaps.filter((g) => g > 25).length,

@@ -4,41 +4,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labkit.views.history import History
+from labkit.views.pace import Pace
 
-SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 LONGEST_GAP = 1.0  # seconds: a longer pause of the run is played as this
 
 
 @dataclass(slots=True)
-class Cursor:
-    """mode: "live" stays at the newest step, "paused" stays put, "playing" moves on in the run's own time."""
+class Cursor(Pace):
+    """Stands at a position of a `History`."""
 
-    mode: str = "live"
     position: int = 0
-    speed: float = 1.0
     _due: float = 0.0  # wall time at which the next position is shown
 
     def seek(self, position: int, history: History) -> None:
         self.position = min(max(position, history.first), max(history.last, 0))
         self.mode = "paused"
 
-    def follow(self) -> None:
-        self.mode = "live"
-
     def play(self, history: History, now: float) -> None:
         """Go on from here, or from the beginning where this is the end."""
         if self.position >= history.last:
             self.position = history.first
         self.mode, self._due = "playing", now
-
-    def faster(self, places: int = 1) -> None:
-        """The next speed, or the one before (`places` -1); after the fastest comes the slowest."""
-        self.speed = SPEEDS[(SPEEDS.index(self.speed) + places) % len(SPEEDS)]
-
-    def set_speed(self, speed: float) -> None:
-        if speed not in SPEEDS:
-            raise ValueError(f"no speed {speed:g}: choose one of {', '.join(f'{s:g}' for s in SPEEDS)}")
-        self.speed = speed
 
     def jump(self, direction: int, history: History) -> None:
         """To the next event mark (`direction` 1) or the one before (-1); stays where there is none."""

@@ -2,63 +2,29 @@
 import { PIXELS } from "./canvas/cells.js";
 import { blockAt, ROW } from "./canvas/layout.js";
 import { makeControls } from "./canvas/controls.js";
-import { decode, emptyPool, fold, NO_SLOT } from "./canvas/frame.js";
+import { emptyPool, fold, NO_SLOT } from "./canvas/frame.js";
 import { draw, layoutFor, redrawBlocks, stripBlockAt, updateGrid } from "./canvas/draw.js";
+import { toggleTable } from "./canvas/elements.js";
+import { makeRoot, makeSender, runView } from "./canvas/host.js";
 import { visibleRows } from "./canvas/side.js";
 import { tableHtml } from "./canvas/table.js";
-import { forgetFont, forgetWidths, letterOf } from "./canvas/text.js";
-import { readTheme } from "./canvas/theme.js";
+import { letterOf } from "./canvas/text.js";
 import { drawMarkLegend, trackScale } from "./canvas/timeline.js";
 
 const FADE = 120, FLASH = 300; // milliseconds
-const SEND_EVERY = 66; // milliseconds between two messages of one kind while a pointer moves
-const SPEAK_EVERY = 1000;
-const ASK_AGAIN = 500; // milliseconds: a kernel that is busy may leave the first question lying
-
-/** Sends at most one message of a kind per interval, always the latest. */
-function makeSender(model) {
-  const timers = new Map(), latest = new Map(), sent = new Map();
-  const flush = (kind) => {
-    timers.delete(kind);
-    sent.set(kind, performance.now());
-    model.send(latest.get(kind));
-  };
-  return (message, lazily = false) => {
-    latest.set(message.kind, message);
-    if (!lazily) {
-      clearTimeout(timers.get(message.kind));
-      flush(message.kind);
-    } else if (!timers.has(message.kind)) timers.set(message.kind, setTimeout(flush, Math.max(0, SEND_EVERY - (performance.now() - (sent.get(message.kind) ?? -Infinity))), message.kind));
-  };
-}
 
 function render({ model, el }) {
-  const root = document.createElement("div");
-  root.className = "kv-map";
-  root.setAttribute("data-lm-suppress-shortcuts", "true"); // keys typed here belong to the map, not to the notebook
-  el.appendChild(root);
-  const ui = makeControls(root), ctx = ui.canvas.getContext("2d"), gridCanvas = document.createElement("canvas");
+  const root = makeRoot(el, "kv-map"), ui = makeControls(root), gridCanvas = document.createElement("canvas");
   const pool = emptyPool(), send = makeSender(model), still = matchMedia("(prefers-reduced-motion: reduce)");
-  const view = { palette: readTheme(el, STYLE), layout: null, hover: -1, pinned: -1, keyboard: false, wanted: null, born: new Map(), lost: new Map() };
-  let dirty = true, regrid = true, changed = new Set(), frameHandle = 0, spokenAt = 0, spoken = "", alive = true, typed = "", typedAt = 0, asking = 0;
-  root.kvStatistics = { frames: 0, bytes: 0, draws: 0, drawMs: 0 };
+  const view = { layout: null, hover: -1, pinned: -1, keyboard: false, wanted: null, born: new Map(), lost: new Map() };
+  let regrid = true, changed = new Set(), typed = "", typedAt = 0;
 
   const focus = () => (view.hover >= 0 ? view.hover : view.pinned >= 0 ? view.pinned : pool.scene?.card?.block ?? -1);
   const position = () => view.wanted ?? pool.head.position;
-  const invalidate = () => {
-    dirty = true;
-    if (!frameHandle && alive) frameHandle = requestAnimationFrame(paint);
-  };
 
-  function receive() {
-    const data = model.get("frame");
-    if (!data || !data.byteLength) return;
-    const change = fold(pool, decode(data));
-    if (!change) return ask();
-    clearTimeout(asking);
-    asking = 0;
-    root.kvStatistics.frames += 1;
-    root.kvStatistics.bytes += data.byteLength;
+  function receive(frame) {
+    const change = fold(pool, frame);
+    if (!change) return false;
     if (change.ids && changed) change.ids.forEach((id) => changed.add(id));
     else changed = null;
     if (view.wanted === pool.head.position || pool.head.mode !== "paused") view.wanted = null;
@@ -68,28 +34,7 @@ function render({ model, el }) {
       for (const id of change.lost) view.lost.set(id, now);
     }
     if (!ui.sheet.hidden) ui.sheet.innerHTML = tableHtml(pool, STYLE.states);
-    invalidate();
-  }
-
-  /** Ask for a complete frame until one comes. */
-  function ask(wait = ASK_AGAIN) {
-    if (asking && wait === ASK_AGAIN) return;
-    send({ kind: "hello" });
-    asking = setTimeout(() => alive && ask(Math.min(2 * wait, 8000)), wait);
-  }
-
-  function resize() {
-    const width = Math.max(320, Math.floor(el.clientWidth || root.clientWidth));
-    const layout = layoutFor(ctx, view.palette, pool.scene, width), ratio = window.devicePixelRatio || 1;
-    const same = view.layout && view.layout.width === width && view.layout.height === layout.height && view.ratio === ratio;
-    view.layout = layout;
-    if (same) return;
-    view.ratio = ratio;
-    forgetFont(ctx);
-    Object.assign(ui.canvas, { width: Math.round(width * ratio), height: Math.round(layout.height * ratio) });
-    ui.canvas.style.height = `${layout.height}px`;
-    ui.place(layout, drawMarkLegend(ctx, view.palette, layout));
-    regrid = true;
+    return true;
   }
 
   function fading(now) {
@@ -99,37 +44,32 @@ function render({ model, el }) {
     done(view.lost, FLASH);
   }
 
-  function paint(now) {
-    frameHandle = 0;
-    const moving = view.born.size + view.lost.size > 0;
-    if (!alive || !pool.head || !(dirty || moving)) return;
-    const begun = performance.now(), whole = dirty;
-    dirty = false;
-    if (whole) resize();
+  function paint(ctx, { now, whole, ratio, layout }, palette) {
     fading(now);
     if (regrid || !changed || changed.size) {
       const opacity = view.born.size ? (id) => (view.born.has(id) ? Math.max(0.15, Math.min(1, (now - view.born.get(id)) / FADE)) : 1) : null;
-      updateGrid(gridCanvas, view.palette, pool, view.layout, view.ratio, regrid ? null : changed, opacity);
+      updateGrid(gridCanvas, palette, pool, layout, ratio, regrid ? null : changed, opacity);
     }
     regrid = false;
     changed = new Set();
-    ctx.setTransform(view.ratio, 0, 0, view.ratio, 0, 0);
     const flashes = [...view.lost].map(([id, since]) => ({ id, share: 1 - (now - since) / FLASH }));
-    (whole ? draw : redrawBlocks)(ctx, { pool, layout: view.layout, grid: gridCanvas, focus: focus(), keyboard: view.keyboard, position: position(), flashes }, view.palette);
-    if (whole) {
-      ui.show(pool, position());
-      speak(now);
-    }
-    root.kvStatistics.draws += 1;
-    root.kvStatistics.drawMs += performance.now() - begun;
-    if (moving && !frameHandle) frameHandle = requestAnimationFrame(paint);
+    (whole ? draw : redrawBlocks)(ctx, { pool, layout, grid: gridCanvas, focus: focus(), keyboard: view.keyboard, position: position(), flashes }, palette);
   }
 
-  function speak(now, text = pool.scene.alt) {
-    if (now - spokenAt < SPEAK_EVERY || text === spoken) return;
-    [spokenAt, spoken] = [now, text];
-    ui.words.textContent = text;
-  }
+  const host = runView({
+    model, el, root, ui, send, style: STYLE,
+    view: {
+      fold: receive,
+      layout: (ctx, palette, width) => (view.layout = layoutFor(ctx, palette, pool.scene, width)),
+      placed: (layout, ctx, palette) => ui.place(layout, drawMarkLegend(ctx, palette, layout)),
+      draw: paint,
+      moving: () => view.born.size + view.lost.size > 0,
+      shown: () => ui.show(pool, position()),
+      spoken: () => pool.scene.alt,
+      retheme: () => { regrid = true; },
+    },
+  });
+  const { invalidate } = host;
 
   // what a user asks for ----------------------------------------------------------------------------------------------
   function look(block, { pin = false, keyboard = false } = {}) {
@@ -207,19 +147,14 @@ function render({ model, el }) {
   ui.previous.addEventListener("click", () => jump(-1));
   ui.next.addEventListener("click", () => jump(1));
   ui.live.addEventListener("click", () => send({ kind: "live" }));
-  ui.table.addEventListener("click", () => {
-    ui.sheet.hidden = !ui.sheet.hidden;
-    ui.table.setAttribute("aria-expanded", String(!ui.sheet.hidden));
-    ui.sheet.innerHTML = ui.sheet.hidden ? "" : tableHtml(pool, STYLE.states);
-  });
+  ui.table.addEventListener("click", () => toggleTable(ui, () => tableHtml(pool, STYLE.states)));
 
   // keyboard -------------------------------------------------------------------------------------------------------------
   const moveCell = (by) => {
     const n = pool.scene.blocks, from = focus();
     look(Math.min(Math.max((from < 0 ? 0 : from) + by, 0), n - 1), { pin: true, keyboard: true });
     view.hover = -1;
-    ui.words.textContent = describe(focus());
-    spokenAt = performance.now();
+    host.say(describe(focus()));
   };
   const describe = (id) => `block ${id}, ${STYLE.states[pool.state[id]]}${pool.slot[id] === NO_SLOT ? "" : `, ${pool.shared.has(id) ? `${pool.shared.get(id).refs} owners` : letterOf(pool.owner[id])}`}`;
   const moveRow = (by) => {
@@ -252,37 +187,7 @@ function render({ model, el }) {
     action();
   });
   for (const zone of [ui.grid, ui.requests, ui.slider]) zone.addEventListener("focus", invalidate);
-
-  // the page around -----------------------------------------------------------------------------------------------------
-  const retheme = () => {
-    view.palette = readTheme(el, STYLE);
-    ui.paint(view.palette);
-    regrid = true;
-    invalidate();
-  };
-  const themes = new MutationObserver(() => [0, 100, 500].forEach((wait) => setTimeout(retheme, wait))); // its style sheet may load after the switch
-  themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
-  const sizes = new ResizeObserver(retheme); // its first call comes when the map joins the page: only then has it the page's colours
-  sizes.observe(el);
-  const scheme = matchMedia("(prefers-color-scheme: dark)");
-  scheme.addEventListener("change", retheme);
-  document.fonts?.ready.then(() => {
-    forgetWidths();
-    retheme();
-  });
-  ui.paint(view.palette);
-  model.on("change:frame", receive);
-  receive();
-  ask();
-  return () => {
-    alive = false;
-    clearTimeout(asking);
-    cancelAnimationFrame(frameHandle);
-    model.off("change:frame", receive);
-    themes.disconnect();
-    sizes.disconnect();
-    scheme.removeEventListener("change", retheme);
-  };
+  return host.stop;
 }
 
 export default { render };

@@ -31,7 +31,7 @@ def palette(theme: str) -> dict:
     base = STYLE[theme]
     owners = [{"fill": o["fill"], "on": o["on"], "edge": o[theme], "soft": mix(o["fill"], base["paper"], base["soft"])}
               for o in STYLE["owners"]]
-    return {**base, "owners": owners, "legend": STYLE["legend"]}
+    return {**base, "owners": owners, "legend": STYLE["legend"], "segments": STYLE["segments"]}
 
 
 @cache
@@ -52,6 +52,18 @@ def text_width(text: str, size: float = 12, weight: int = 400, mono: bool = Fals
     """Pixels."""
     widths, _, _ = text_to_path.get_text_width_height_descent(text, font(size, weight, mono), ismath=False)
     return widths / POINT
+
+
+def wrap(text: str, room: float, size: float = 10.5) -> list[str]:
+    """`text` broken at blanks into lines no wider than `room`."""
+    lines: list[str] = []
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, size) <= room:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 class Pen:
@@ -82,8 +94,8 @@ class Pen:
         radius = min(radius, w / 2, h / 2)
         return self._add(FancyBboxPatch((x, y), w, h, boxstyle=f"round,pad=0,rounding_size={radius}"), fill, edge, width, **rest)
 
-    def circle(self, x: float, y: float, r: float, fill: str | None = None, edge: str | None = None, width: float = 1):
-        return self._add(Circle((x, y), r), fill, edge, width)
+    def circle(self, x: float, y: float, r: float, fill: str | None = None, edge: str | None = None, width: float = 1, **rest):
+        return self._add(Circle((x, y), r), fill, edge, width, **rest)
 
     def polygon(self, points, fill: str | None = None, edge: str | None = None, width: float = 1, **rest):
         return self._add(Polygon(points, closed=True), fill, edge, width, **rest)
@@ -104,6 +116,27 @@ class Pen:
             c += step
         frame = clip or self.rect(x, y, w, h)
         self._add(PathPatch(Outline(vertices, codes)), None, colour, width, clip=frame)
+
+    def rects(self, boxes, fill: str | None = None, edge: str | None = None, width: float = 1, **rest):
+        """Many rectangles (x, y, w, h) of one look as one patch, which is quick; None for none."""
+        vertices, codes = [], []
+        for x, y, w, h in boxes:
+            vertices += [(x, y), (x + w, y), (x + w, y + h), (x, y + h), (x, y)]
+            codes += [Outline.MOVETO, Outline.LINETO, Outline.LINETO, Outline.LINETO, Outline.CLOSEPOLY]
+        return self._add(PathPatch(Outline(vertices, codes)), fill, edge, width, **rest) if boxes else None
+
+    def strokes(self, pairs, colour: str, width: float = 1, dash: tuple | None = None) -> None:
+        """Many lines ((x0, y0), (x1, y1)) of one look."""
+        if pairs:
+            vertices = [point for pair in pairs for point in pair]
+            self._add(PathPatch(Outline(vertices, [Outline.MOVETO, Outline.LINETO] * len(pairs))), None, colour, width, dash)
+
+    def hatches(self, boxes, colour: str, width: float = 1.2) -> None:
+        """One 45° hatch seen through many rectangles."""
+        if boxes:
+            left, top = min(b[0] for b in boxes), min(b[1] for b in boxes)
+            right, bottom = max(b[0] + b[2] for b in boxes), max(b[1] + b[3] for b in boxes)
+            self.hatch(left, top, right - left, bottom - top, colour, width=width, clip=self.rects(boxes))
 
     def text(self, text: str, x: float, y: float, size: float = 12, weight: int = 400, fill: str | None = None, align: str = "left",
              mono: bool = False) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from labkit.trace import Header, PoolState, RequestView, letter
 from labkit.trace.state import SHARED, STATES
 from labkit.views.tokens import Vocabulary
+from labkit.views.words import percent, thousands
 
 ROWS = 64  # requests that a scene lists; the rest is counted
 SOURCES = {"vllm": "vLLM", "glassbox": "glass box", "triton": "Triton", "tgi": "TGI"}
@@ -172,12 +173,3 @@ def alt(scene: Scene) -> str:
     if scene.dropped:
         text += f" {scene.dropped} trace records were dropped."
     return text
-
-
-def percent(fraction: float) -> str:
-    return f"{100 * fraction:.0f} %" if fraction >= 0.0995 or fraction == 0 else f"{100 * fraction:.1f} %"
-
-
-def thousands(n: int) -> str:
-    """Digits in groups of three, a thin space between."""
-    return f"{n:,}".replace(",", "\u202f")

@@ -1,33 +1,27 @@
 """`Still`: the KV map as a matplotlib figure, with the layout, colours and words of the live one."""
 from __future__ import annotations
 
-import io
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.path import Path as Outline
 
 from labkit.trace import PoolState
 from labkit.trace.state import SHARED, TAIL
 from labkit.views import still_cells, still_run, still_side
 from labkit.views.history import History
-from labkit.views.pen import Pen, palette, text_width
-from labkit.views.scene import Scene, percent, thousands
-from labkit.views.still_layout import BOX, EDGE, WIDTH, Layout, make_layout, strip_slots
+from labkit.views.pen import Pen
+from labkit.views.picture import EDGE, Picture, banner
+from labkit.views.scene import Scene
+from labkit.views.still_layout import BOX, Layout, make_layout, strip_slots
+from labkit.views.words import percent, thousands
 
 
-class Still(Figure):
-    """The map at one position of a run. `alt` says it in words; a notebook shows it as a PNG with that text."""
+class Still(Picture):
+    """The map at one position of a run."""
 
     def __init__(self, scene: Scene, state: PoolState, history: History, position: int, theme: str = "light"):
         layout = make_layout(scene.blocks, scene.block_size)
-        super().__init__(figsize=(WIDTH / 100, layout.height / 100), dpi=100)
-        FigureCanvasAgg(self)
-        self.alt = scene.alt
-        colours = palette(theme)
-        self.set_facecolor(colours["paper"])
-        pen = Pen(self, WIDTH, layout.height, colours)
-        _header(pen, scene)
+        super().__init__(layout.height, scene.alt, theme)
+        pen, colours = self.pen, self.pen.colours
+        banner(pen, "KV map", _counters(pen, scene), scene.badge)
         _legend(pen, scene, layout)
         _links(pen, scene, layout)
         still_cells.grid(pen, scene, state, layout)
@@ -40,50 +34,18 @@ class Still(Figure):
         if scene.card:
             still_cells.ring(pen, layout, scene.card.block)
 
-    def png(self) -> bytes:
-        """At twice the size of the live map, with the alt text among its metadata."""
-        out = io.BytesIO()
-        self.savefig(out, format="png", dpi=200, facecolor=self.get_facecolor(), metadata={"Description": self.alt})
-        return out.getvalue()
 
-    def bundle(self) -> tuple[dict, dict]:
-        """MIME bundle: data and metadata."""
-        return {"image/png": self.png(), "text/plain": self.alt}, {"image/png": {"width": WIDTH, "alt": self.alt}}
-
-    def _repr_mimebundle_(self, **_: object) -> tuple[dict, dict]:
-        return self.bundle()
-
-
-def _header(pen: Pen, scene: Scene) -> None:
+def _counters(pen: Pen, scene: Scene) -> list:
     c = pen.colours
     strong = {"weight": 600, "fill": c["ink"]}
-    pen.text("KV map", EDGE, 31, size=18, weight=600)
-    x = EDGE + text_width("KV map", 18, 600) + 10
-    hits = percent(scene.hit_rate)
     runs = [(f"{thousands(scene.blocks)} blocks × {scene.block_size} tokens", {})]
     for number, words in ((thousands(scene.running), "running"), (thousands(scene.waiting), "waiting"), (percent(scene.usage), "KV use"),
-                          (hits, "prefix hits"), (thousands(scene.preempted), "preempted so far")):
+                          (percent(scene.hit_rate), "prefix hits"), (thousands(scene.preempted), "preempted so far")):
         alarm = {"fill": c["alert"]} if words.startswith("preempted") and scene.preempted else {}
         runs += [(number, {**strong, **alarm, "dx": 16}), (f" {words}", {})]
     if scene.dropped:
         runs.append((f"{thousands(scene.dropped)} trace records dropped", {"weight": 600, "fill": c["alert"], "dx": 16}))
-    pen.runs(runs, x, 31, fill=c["ink2"])
-    _badge(pen, scene)
-    pen.rect(EDGE, 46, WIDTH - 2 * EDGE, 1, fill=c["line"])
-
-
-def _badge(pen: Pen, scene: Scene) -> None:
-    c, (kind, what), y = pen.colours, scene.badge, 26
-    w = text_width(kind, 12, 600) + text_width(f" – {what}") + 34
-    x = WIDTH - EDGE - w
-    pen.box(x + 0.6, y - 12, w - 1.2, 24, 12, edge=c["good"] if kind == "live" else c["edge"], width=1.25)
-    if kind == "live":
-        pen.circle(x + 14, y, 4, fill=c["good"])
-    elif kind == "replay":
-        pen.polygon([(x + 10, y - 4.5), (x + 18, y), (x + 10, y + 4.5)], fill=c["ink2"])
-    else:
-        pen.rect(x + 10, y - 4, 8, 8, edge=c["alert"], width=1.5)
-    pen.runs([(kind, {"weight": 600}), (f" – {what}", {})], x + 24, y + 4)
+    return runs
 
 
 def _legend(pen: Pen, scene: Scene, layout: Layout) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from labkit.views.scene import Scene
 
-WIDTH, EDGE, ROW, BOX = 1100, 24, 22, 55
+ROW, BOX = 22, 55
 GRID_X, RIGHT = 54, 732
 PITCHES = (36, 27, 24, 21, 18, 16, 14, 12, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1)
 

@@ -3,8 +3,10 @@ from __future__ import annotations
 
 from labkit.views.history import History
 from labkit.views.pen import Pen, text_width
-from labkit.views.scene import Contiguous, Scene, percent, thousands
-from labkit.views.still_layout import EDGE, WIDTH, Layout
+from labkit.views.picture import EDGE, WIDTH
+from labkit.views.scene import Contiguous, Scene
+from labkit.views.still_layout import Layout
+from labkit.views.words import percent, thousands
 
 X = 132
 W = WIDTH - EDGE - X

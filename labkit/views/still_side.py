@@ -3,9 +3,11 @@ from __future__ import annotations
 
 from labkit.trace import PoolState
 from labkit.views.pen import Pen, text_width
-from labkit.views.scene import Card, Row, Scene, thousands
+from labkit.views.picture import EDGE, WIDTH
+from labkit.views.scene import Card, Row, Scene
 from labkit.views.still_cells import CODES, Cell, draw
-from labkit.views.still_layout import EDGE, RIGHT, ROW, WIDTH, Layout
+from labkit.views.still_layout import RIGHT, ROW, Layout
+from labkit.views.words import thousands
 
 TOP = 54
 

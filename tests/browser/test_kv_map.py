@@ -5,14 +5,10 @@ import re
 import shutil
 from pathlib import Path
 
-import nbformat
 import pytest
 
 import labkit
-from labkit.bench.browser import FLAGS, Map, Notebook, chromium, jupyter, wait_for
-
-pytest.importorskip("playwright")
-pytestmark = pytest.mark.skipif(chromium() is None, reason="needs Chromium: install it, or name one in LABKIT_CHROMIUM")
+from labkit.bench.browser import Map, Notebook, wait_for
 
 ROOT = Path(labkit.__file__).parents[1]
 SERVE = """import labkit as lab
@@ -22,45 +18,9 @@ view"""
 LOAD = "result = lab.load(server, requests=18, concurrency=6, seed=0, max_tokens=(40, 120))"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        running = play.chromium.launch(executable_path=chromium(), args=FLAGS)
-        yield running
-        running.close()
-
-
-@pytest.fixture
-def page(browser):
-    context = browser.new_context(viewport={"width": 1400, "height": 1000}, reduced_motion="no-preference")
-    fresh = context.new_page()
-    errors: list[str] = []
-    fresh.on("pageerror", lambda error: errors.append(str(error)))
-    yield fresh
-    context.close()
-    assert not [error for error in errors if "kv" in error.lower() or "blob:" in error], errors
-
-
-def lab(tmp_path: Path):
-    return jupyter(tmp_path, {"PYTHONPATH": str(ROOT)})
-
-
-def write(folder: Path, *cells: str) -> str:
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, folder / "map.ipynb")
-    return "map.ipynb"
-
-
-def shows(view: Map, pattern: str, timeout: float = 20.0) -> None:
-    wait_for(f"{pattern!r} in the map's words", lambda: re.search(pattern, view.label), timeout)
-
-
-def test_the_map_lives_while_the_engine_works_and_can_be_searched_when_it_has_stopped(tmp_path, page):
-    name = write(tmp_path, SERVE, LOAD, "server.stop()")
-    with lab(tmp_path) as address:
+def test_the_map_lives_while_the_engine_works_and_can_be_searched_when_it_has_stopped(page, lab, write):
+    name = write(SERVE, LOAD, "server.stop()")
+    with lab as address:
         notebook = Notebook(page, address.format(name))
         notebook.run_all()
         view = Map(page)
@@ -106,9 +66,9 @@ def test_the_map_lives_while_the_engine_works_and_can_be_searched_when_it_has_st
         wait_for("pause", lambda: view.root.get_attribute("data-mode") == "paused")
 
 
-def test_keyboard_pointer_table_theme_and_reload(tmp_path, page):
-    name = write(tmp_path, SERVE, LOAD, "view.seek(60)", "'cells stay where they are'")
-    with lab(tmp_path) as address:
+def test_keyboard_pointer_table_theme_and_reload(page, lab, write, shows):
+    name = write(SERVE, LOAD, "view.seek(60)", "'cells stay where they are'")
+    with lab as address:
         notebook = Notebook(page, address.format(name))
         notebook.run_all()
         notebook.wait_until_done(240)
@@ -137,7 +97,7 @@ def test_keyboard_pointer_table_theme_and_reload(tmp_path, page):
         wait_for("another request", lambda: view.label != before)
 
         view.root.get_by_role("button", name="Show as a table").click()
-        sheet = view.root.locator(".kv-sheet")
+        sheet = view.root.locator(".lab-sheet")
         assert sheet.get_by_text("Waste ledger, token slots").is_visible()
         rows = sheet.locator("table").first.locator("tbody tr").all_inner_texts()
         used = sum(int(row.split("\t")[1]) for row in rows if row.split("\t")[0] in ("used", "tail", "shared"))
@@ -161,9 +121,9 @@ def test_keyboard_pointer_table_theme_and_reload(tmp_path, page):
 
 
 @pytest.mark.skipif(not (ROOT / "notebooks" / "00_welcome.ipynb").exists(), reason="notebook 00 is not there")
-def test_notebook_00_shows_a_live_map(tmp_path, page):
+def test_notebook_00_shows_a_live_map(tmp_path, page, lab):
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    with lab(tmp_path) as address:
+    with lab as address:
         notebook = Notebook(page, address.format("notebooks/00_welcome.ipynb"))
         notebook.run_all()
         view = Map(page, timeout=180)

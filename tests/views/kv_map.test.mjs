@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
-import { decode, emptyPool, fold } from "../../labkit/views/canvas/frame.js";
+import { emptyPool, fold } from "../../labkit/views/canvas/frame.js";
 import { blockAt, cellAt, gridFor, makeLayout, stripSlots } from "../../labkit/views/canvas/layout.js";
+import { decode } from "../../labkit/views/canvas/packet.js";
 import { blockRuns } from "../../labkit/views/canvas/table.js";
 import { letterOf, thousands } from "../../labkit/views/canvas/text.js";
 import { luminance, makePalette } from "../../labkit/views/canvas/theme.js";
@@ -33,7 +34,7 @@ test("a missed frame is noticed", () => {
 test("every cell stands inside its grid, and a point finds its block, at every size and width", () => {
   for (const n of [1, 3, 24, 64, 192, 1000, 4096, 65536]) {
     for (const width of [320, 500, 700, 820, 950, 1100, 1600]) {
-      const layout = makeLayout(width, n, 16, { header: 1, legend: 1, footer: 1 });
+      const layout = makeLayout(width, n, 16, { rule: 46, legend: 1, footer: 1 });
       const { grid } = layout;
       assert.ok(grid.x + grid.width <= width, `${n} blocks at ${width}`);
       for (const id of [0, Math.floor(n / 2), n - 1]) {

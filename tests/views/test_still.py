@@ -7,7 +7,7 @@ from PIL import Image
 
 from labkit.bench.traces import record
 from labkit.views import watch
-from labkit.views.scene import thousands
+from labkit.views.words import thousands
 
 LEGEND = (("used", "used"), ("tail", "tail, part filled"), ("shared", "shared"), ("cached", "cached, evictable"), ("free", "free"))
 

@@ -1,6 +1,7 @@
 // Cells of the block grid: what state and owner look like, at every size.
 import { CACHED, FREE, NO_SLOT, NULL, SHARED, TAIL } from "./frame.js";
 import { cellAt } from "./layout.js";
+import { box, hatch } from "./shapes.js";
 import { forgetFont, letterOf, setFont } from "./text.js";
 import { channels, mix } from "./theme.js";
 
@@ -16,29 +17,6 @@ export function cellOf(pool, id) {
     state: pool.state[id], slot: pool.slot[id], fill: pool.filled[id] / pool.scene.block_size, letter: owner === NOBODY ? "" : letterOf(owner),
     refs: shared ? shared.refs : 1, bands: shared ? shared.slots : [], selected: pool.selectedSet.has(id), selectedSlot: pool.scene.selected?.slot ?? -1,
   };
-}
-
-export function box(ctx, x, y, w, h, radius) {
-  ctx.beginPath();
-  ctx.roundRect(x, y, w, h, radius);
-}
-
-/** 45° hatch inside a rectangle. */
-export function hatch(ctx, x, y, w, h, colour, step = 5, width = 1.2) {
-  ctx.save();
-  ctx.beginPath();
-  ctx.rect(x, y, w, h);
-  ctx.clip();
-  ctx.beginPath();
-  const from = Math.floor((x + y) / step) * step;
-  for (let c = from; c <= x + w + y + h; c += step) {
-    ctx.moveTo(c - y, y);
-    ctx.lineTo(c - y - h, y + h);
-  }
-  ctx.strokeStyle = colour;
-  ctx.lineWidth = width;
-  ctx.stroke();
-  ctx.restore();
 }
 
 function glyph(ctx, palette, text, x, y, s, fill, weight = 600, size = 11) {

@@ -1,8 +1,10 @@
 // The whole picture: draw(ctx, view, palette) puts one moment on a canvas and keeps nothing.
-import { box, paintGrid, pixelGrid, PIXELS } from "./cells.js";
-import { drawFooter, drawHeader, drawLegend, footerLines, headerLines, legendLines } from "./header.js";
+import { drawFooter, footerLines } from "./banner.js";
+import { paintGrid, pixelGrid, PIXELS } from "./cells.js";
+import { drawHeader, drawLegend, headerRule, legendLines } from "./header.js";
 import { BOX, cellAt, makeLayout } from "./layout.js";
 import { drawLedger } from "./ledger.js";
+import { box } from "./shapes.js";
 import { drawCard, drawRequests } from "./side.js";
 import { drawLinks, drawStrip, slotsOf } from "./strip.js";
 import { forgetFont, put, textWidth } from "./text.js";
@@ -10,7 +12,7 @@ import { drawMarkLegend, drawTimeline } from "./timeline.js";
 
 /** The layout of a pool at a width. */
 export function layoutFor(ctx, palette, scene, width) {
-  const lines = { header: headerLines(ctx, palette, scene, width), footer: footerLines(ctx, palette, scene, width), legend: 1 };
+  const lines = { rule: headerRule(ctx, palette, scene, width), footer: footerLines(ctx, palette, scene.footer, width), legend: 1 };
   const draft = makeLayout(width, scene.blocks, scene.block_size, lines);
   return makeLayout(width, scene.blocks, scene.block_size, { ...lines, legend: legendLines(ctx, palette, scene, draft.legend.width) });
 }
@@ -77,7 +79,7 @@ export function draw(ctx, view, palette) {
   drawLedger(ctx, palette, pool, layout);
   drawTimeline(ctx, palette, pool, layout, view.position);
   drawMarkLegend(ctx, palette, layout);
-  drawFooter(ctx, palette, scene, layout);
+  drawFooter(ctx, palette, scene.footer, layout);
   if (head.status === "lost") note(ctx, palette, layout, "connection to the engine lost: run lab.watch(server) again; what came before can still be read", palette.alert);
 }
 

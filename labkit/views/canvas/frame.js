@@ -1,24 +1,9 @@
-// Frames from the kernel, and the pool that they are folded into. The layout of a frame is told in frame.py.
+// The pool that frames from the kernel are folded into.
 
 import { letterOf } from "./text.js";
 
 export const [FREE, CACHED, USED, TAIL, SHARED, NULL] = [0, 1, 2, 3, 4, 5];
 export const NO_SLOT = 255;
-
-/** {head, name: typed array...} of one binary frame. */
-export function decode(view) {
-  const bytes = new Uint8Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
-  const length = new DataView(bytes.buffer).getUint32(0, true);
-  const head = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
-  const frame = { head };
-  let at = 4 + length;
-  for (const [name, size, count] of head.sections) {
-    const Kind = { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array }[size];
-    frame[name] = new Kind(bytes.buffer, at, count);
-    at += Math.ceil((size * count) / 4) * 4;
-  }
-  return frame;
-}
 
 export const emptyPool = () => ({ head: null, marks: [], shared: new Map(), table: [], first: 0, steps: [], inuse: [], cached: [], version: 0 });
 

@@ -1,6 +1,6 @@
 // Where everything stands, in CSS pixels, for a width and a pool. Nothing here depends on what the pool holds, so nothing jumps.
+import { EDGE } from "./banner.js";
 
-export const EDGE = 24; // margin left and right
 export const ROW = 22; // a request in the list
 export const BOX = 55; // a block in the block table strip, with its gap
 const PITCHES = [36, 27, 24, 21, 18, 16, 14, 12, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1];
@@ -18,13 +18,13 @@ export function gridFor(n, width) {
   }
 }
 
-/** lines: {header, legend, footer}: how many lines of text each takes at this width, measured before. */
+/** lines: how many lines the legend and the footer take at this width, and the y of the rule under the header, measured before. */
 export function makeLayout(width, n, blockSize, lines) {
   const two = width >= 780;
   const rightWidth = two ? Math.min(344, Math.max(280, Math.round(width * 0.3134))) : width - 2 * EDGE;
   const gx = 54;
   const leftWidth = two ? width - EDGE - rightWidth - 34 - gx : width - EDGE - gx;
-  const rule = 46 + (lines.header - 1) * 20;
+  const { rule } = lines;
   const legend = { x: gx, y: rule + 11, width: leftWidth, line: 24 };
   const grid = { x: gx, y: legend.y + lines.legend * legend.line + 11, ...gridFor(n, leftWidth) };
   const strip = { x: gx, y: grid.y + grid.height + 44, width: leftWidth, height: 34, room: leftWidth + 6 };

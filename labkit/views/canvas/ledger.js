@@ -1,6 +1,6 @@
 // The waste ledger: where the token slots of the pool are, against one contiguous reservation a request.
-import { hatch } from "./cells.js";
-import { EDGE } from "./layout.js";
+import { EDGE } from "./banner.js";
+import { hatch } from "./shapes.js";
 import { fitting, percent, put, textWidth, thousands } from "./text.js";
 
 export function drawLedger(ctx, palette, pool, layout) {

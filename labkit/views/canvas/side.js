@@ -1,6 +1,7 @@
 // The right column: the list of requests, and the card of the block that is looked at.
-import { box, cellOf, drawCell } from "./cells.js";
+import { cellOf, drawCell } from "./cells.js";
 import { ROW } from "./layout.js";
+import { box } from "./shapes.js";
 import { drawChip } from "./strip.js";
 import { fitting, put, putRuns, runsWidth, textWidth, thousands } from "./text.js";
 

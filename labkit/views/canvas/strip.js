@@ -1,7 +1,7 @@
 // The selected request's block table: logical blocks in a strip, and the links from where they physically lie.
-import { box } from "./cells.js";
 import { SHARED, TAIL } from "./frame.js";
 import { BOX, cellAt, stripSlots } from "./layout.js";
+import { box } from "./shapes.js";
 import { fitting, put, putRuns, runsWidth, thousands } from "./text.js";
 
 /** The strip's slots for what the pool shows now; `focus` is a physical block or -1. */

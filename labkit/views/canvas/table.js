@@ -1,12 +1,9 @@
 // The same data as text: what the table toggle opens.
 import { NO_SLOT, SHARED } from "./frame.js";
+import { sheet } from "./tables.js";
 import { letterOf, percent, thousands } from "./text.js";
 
 const MOST = 400; // runs of blocks that a table lists
-
-const escape = (s) => String(s).replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[c]);
-const rows = (list) => list.map((cells) => `<tr>${cells.map((c) => `<td>${escape(c)}</td>`).join("")}</tr>`).join("");
-const sheet = (caption, heads, list) => `<table><caption>${escape(caption)}</caption><thead><tr>${heads.map((h) => `<th scope="col">${h}</th>`).join("")}</tr></thead><tbody>${rows(list)}</tbody></table>`;
 
 function ownerOf(pool, id) {
   if (pool.state[id] === SHARED) return `×${pool.shared.get(id)?.refs}`;

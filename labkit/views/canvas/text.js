@@ -100,7 +100,7 @@ export function wrap(ctx, palette, s, room, options) {
 
 /** Digits in groups of three, a thin space between. */
 export const thousands = (n) => String(Math.round(n)).replace(/\B(?=(\d{3})+(?!\d))/g, "\u202f");
-export const percent = (f) => (f === 0 || f >= 0.0995 ? `${Math.round(100 * f)} %` : `${(100 * f).toFixed(1)} %`);
+export const percent = (f) => (f < 0.0005 || f >= 0.0995 ? `${Math.round(100 * f)} %` : `${(100 * f).toFixed(1)} %`);
 
 /** A to Z, AA to ZZ...: the name of the nth request of a run. */
 export function letterOf(ordinal) {
@@ -108,3 +108,6 @@ export function letterOf(ordinal) {
   for (let n = ordinal; n >= 0; n = Math.floor(n / 26) - 1) name = String.fromCharCode(65 + (n % 26)) + name;
   return name;
 }
+
+/** 1 request, 2 requests. */
+export const plural = (n, noun) => `${thousands(n)} ${noun}${n === 1 ? "" : "s"}`;

@@ -31,7 +31,7 @@ export function makePalette(style, dark, paper = "", ink = "") {
   const over = ink && channels(ink);
   const text = over ? mix(hex(over), ground, over[3]) : base.ink;
   const owners = style.owners.map((o) => ({ fill: o.fill, on: o.on, edge: o[dark ? "dark" : "light"], soft: mix(o.fill, ground, base.soft) }));
-  return { ...base, paper: ground, ink: text, dark, owners, font: style.font, mono: style.mono, legend: style.legend };
+  return { ...base, paper: ground, ink: text, dark, owners, font: style.font, mono: style.mono, legend: style.legend, segments: style.segments };
 }
 
 /** Paper, ink and fonts as JupyterLab sets them on `element`, else those of the table and of the system's preference. */

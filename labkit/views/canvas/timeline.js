@@ -1,6 +1,6 @@
 // The step slider: the pool over the whole run, the marks of what happened, the play head.
-import { box, hatch } from "./cells.js";
-import { EDGE } from "./layout.js";
+import { EDGE } from "./banner.js";
+import { box, hatch } from "./shapes.js";
 import { put, textWidth, thousands } from "./text.js";
 
 const SHORTEST = 60; // positions that the track spans at least, so that a young run grows into it

@@ -10,7 +10,7 @@ BENCHES = {
     "probe": ("labkit.bench.probe", "whether the vLLM probe tells the truth, and what it costs"),
     "laws": ("labkit.bench.laws", "random workloads under every batching policy, each held to every law"),
     "scheduler": ("labkit.bench.scheduler", "microseconds of schedule(), beside vLLM's own scheduler"),
-    "views": ("labkit.bench.views", "frame rate and bytes a frame of the KV map"),
+    "views": ("labkit.bench.views", "frame rate and bytes a frame of the KV map and of the batch timeline"),
 }
 
 

@@ -1,4 +1,5 @@
-"""`labkit bench views`: what the KV map costs the kernel, the wire and the browser, at 4,096 and at 65,536 blocks."""
+"""`labkit bench views`: what the KV map, at 4,096 and 65,536 blocks, and the batch timeline, at 50 and 500 rows, cost the kernel, the wire
+and the browser."""
 from __future__ import annotations
 
 import statistics
@@ -9,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from labkit.bench.browser import FLAGS, Map, Notebook, chromium, jupyter, wait_for
+from labkit.bench.browser import FLAGS, Notebook, View, chromium, jupyter, wait_for
 from labkit.bench.report import parser, write
 from labkit.bench.traces import record
 from labkit.trace import Recorder, Run
@@ -17,14 +18,18 @@ from labkit.views.canvas_view import EVERY
 from labkit.views.cursor import Cursor
 from labkit.views.frame import Packer
 from labkit.views.history import History
+from labkit.views.race_view import BatchTimeline
 from labkit.views.scene import compose
 from labkit.views.tokens import Vocabulary
 
 POOLS = {4096: dict(longest=400, seqs=48), 65536: dict(longest=4000, seqs=256)}
-STEPS = 500
+TIMELINES = {"50 rows": dict(rate=0.1), "500 rows": dict(rate=1.0), "500 rows, 20,000 steps": dict(rate=0.025, steps=20_000, longest=800)}
+STEPS = 500  # that a browser is shown one after another; what a run has before them comes at once
+BURST = 0.01  # seconds between twenty steps and the next, while they come at once
+WARM_UP = 3000  # milliseconds before it is counted
 STEP_SECONDS = 0.025  # between two steps while the browser looks: an engine in full swing
 COUNT = """async (seconds) => {
-    const map = document.querySelector('.kv-map'), before = {...map.labStatistics}, times = [];
+    const map = document.querySelector('.lab-view'), before = {...map.labStatistics}, times = [];
     await new Promise((done) => {
         const begin = performance.now();
         const tick = (now) => { times.push(now); performance.now() - begin < 1000 * seconds ? requestAnimationFrame(tick) : done(); };
@@ -43,16 +48,19 @@ def main(argv: list[str]) -> int:
     parse = parser("views", __doc__.split(": ", 1)[1])
     parse.add_argument("--seconds", type=float, default=8.0, help="how long the browser is watched for each pool")
     options = parse.parse_args(argv)
-    result: dict[str, Any] = {"browser": chromium() or "none found: only the kernel's side was measured", "pools": {}}
+    result: dict[str, Any] = {"browser": chromium() or "none found: only the kernel's side was measured", "pools": {}, "timelines": {}}
     for blocks, shape in POOLS.items():
-        print(f"{blocks} blocks: recording {STEPS} steps of the glass box's scheduler", file=sys.stderr)
         run = record(0, steps=STEPS, blocks=blocks, block_size=16, rate=1.0, **shape)
-        figures: dict[str, Any] = {"kernel": in_the_kernel(run)}
+        result["pools"][str(blocks)] = figures = {"kernel": in_the_kernel(run)}
         if chromium():
-            print(f"{blocks} blocks: watching in JupyterLab", file=sys.stderr)
-            figures["browser"] = in_the_browser(run, options.seconds)
-        result["pools"][str(blocks)] = figures
-        print(summary(blocks, figures), file=sys.stderr)
+            figures["browser"] = in_the_browser(run, options.seconds, "kv", "kv-map", "0 of")
+        print(summary(f"KV map, {blocks} blocks", figures), file=sys.stderr)
+    for rows, shape in TIMELINES.items():
+        run = record(0, **{"steps": STEPS, "blocks": 4096, "block_size": 16, "longest": 400, "seqs": 256, **shape})
+        result["timelines"][rows] = figures = {"kernel": timeline_in_the_kernel(run)}
+        if chromium():
+            figures["browser"] = in_the_browser(run, options.seconds, "timeline", "batch-timeline", ": 0 requests")
+        print(summary(f"batch timeline, {rows}", figures), file=sys.stderr)
     write("views", ["views", *argv], options, result)
     return 0
 
@@ -90,8 +98,39 @@ def in_the_kernel(run: Run) -> dict[str, float]:
             "seek_ms_median": statistics.median(seeks), "seek_ms_worst": max(seeks)}
 
 
-def in_the_browser(run: Run, seconds: float) -> dict[str, float]:
-    """What a page counts while the run goes on in another process: animation frames, frames taken, bytes, time to draw."""
+def timeline_in_the_kernel(run: Run) -> dict[str, float]:
+    """Milliseconds and bytes a frame of the last `STEPS` steps, one frame for as many steps as pass between two frames."""
+    view = BatchTimeline(run.header)
+    begin = time.perf_counter()
+    for event in run.events:
+        view._take(event)
+    fold = 1e3 * (time.perf_counter() - begin) / len(run.events)
+    view = BatchTimeline(run.header)
+    milliseconds, sizes, stride = [], [], max(1, round(EVERY / STEP_SECONDS))
+    early = len(run.events) - STEPS
+    for count, event in enumerate(run.events):
+        view._take(event)
+        if count < early or count % stride:
+            continue
+        begin = time.perf_counter()
+        frame = view._pack()
+        milliseconds.append(1e3 * (time.perf_counter() - begin))
+        sizes.append(len(frame))
+    view._packer.reset()
+    begin = time.perf_counter()
+    whole = len(view._pack())
+    complete = 1e3 * (time.perf_counter() - begin)
+    return {"frames": len(sizes), "requests": len(view._panels[0].lanes.lanes), "steps": len(run.events),
+            "ms_per_frame_median": statistics.median(milliseconds[1:]), "ms_per_frame_worst": max(milliseconds[1:]),
+            "bytes_per_frame_median": statistics.median(sizes[1:]), "bytes_of_a_complete_frame": whole,
+            "ms_of_a_complete_frame": complete, "fold_ms_per_step": fold}
+
+
+def in_the_browser(run: Run, seconds: float, view: str, kind: str, empty: str) -> dict[str, float]:
+    """What a page counts while the run goes on in another process: animation frames, frames taken, bytes, time to draw.
+
+    view, kind: what `watch` and the page call the view. empty: in its words before the first event.
+    """
     import nbformat
     from playwright.sync_api import sync_playwright
 
@@ -99,23 +138,26 @@ def in_the_browser(run: Run, seconds: float) -> dict[str, float]:
         socket = Path(folder) / "run.trace"
         engine = Recorder(run.header, None, socket)
         source = ("from pathlib import Path\nimport labkit as lab\n\nclass Engine:\n    name, run_file = 'glassbox', None\n"
-                  f"    trace_socket = Path({str(socket)!r})\n    def health(self): return True\n\nview = lab.watch(Engine())")
+                  f"    trace_socket = Path({str(socket)!r})\n    def health(self): return True\n\n"
+                  f"view = lab.watch(Engine(), view={view!r})")
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
         notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, Path(folder) / "bench.ipynb")
         import labkit
 
         path = str(Path(labkit.__file__).parents[1])
-        stop = threading.Event()
-        feeder = threading.Thread(target=_feed, args=(engine, run, stop), daemon=True)
+        steady, stop = threading.Event(), threading.Event()
+        feeder = threading.Thread(target=_feed, args=(engine, run, steady, stop), daemon=True)
         with jupyter(Path(folder), {"PYTHONPATH": path}) as address, sync_playwright() as play:
             browser = play.chromium.launch(executable_path=chromium(), args=FLAGS)
             page = browser.new_page(viewport={"width": 1280, "height": 1000})
             Notebook(page, address.format("bench.ipynb")).run_all()
-            view = Map(page)
-            wait_for("the empty map", lambda: "0 of" in view.label)
+            shown = View(page, kind)
+            wait_for("the empty view", lambda: empty in shown.label)
             feeder.start()
-            wait_for("a pool in use", lambda: view.used > run.header.configuration["num_blocks"] // 50)
+            wait_for("a run under way", lambda: empty not in shown.label and shown.root.get_attribute("data-status") == "live")
+            steady.wait()
+            page.wait_for_timeout(WARM_UP)
             counted = page.evaluate(COUNT, seconds)
             browser.close()
         stop.set()
@@ -124,17 +166,21 @@ def in_the_browser(run: Run, seconds: float) -> dict[str, float]:
     return counted
 
 
-def _feed(engine: Recorder, run: Run, stop: threading.Event) -> None:
-    for event in run.events:
+def _feed(engine: Recorder, run: Run, steady: threading.Event, stop: threading.Event) -> None:
+    """Emit a run: what it has before its last `STEPS` at once, those one after another."""
+    early = len(run.events) - STEPS
+    for count, event in enumerate(run.events):
         engine.emit(event)
-        if stop.wait(STEP_SECONDS):
+        if count == early:
+            steady.set()
+        if stop.wait(STEP_SECONDS if count >= early else BURST if count % 20 == 0 else 0):
             return
 
 
-def summary(blocks: int, figures: dict[str, Any]) -> str:
+def summary(what: str, figures: dict[str, Any]) -> str:
     kernel, seen = figures["kernel"], figures.get("browser")
-    text = (f"{blocks} blocks: kernel {kernel['ms_per_frame_median']:.1f} ms and {kernel['bytes_per_frame_median'] / 1024:.1f} KiB a frame "
-            f"(complete {kernel['bytes_of_a_complete_frame'] / 1024:.0f} KiB), seek {kernel['seek_ms_median']:.0f} ms")
+    text = (f"{what}: kernel {kernel['ms_per_frame_median']:.1f} ms and {kernel['bytes_per_frame_median'] / 1024:.1f} KiB a frame "
+            f"(complete {kernel['bytes_of_a_complete_frame'] / 1024:.0f} KiB), fold {kernel['fold_ms_per_step']:.2f} ms a step")
     if seen:
         text += (f"; browser {seen['animation_frames_per_second']:.0f} animation frames/s, {seen['frames_per_second']:.1f} frames/s taken, "
                  f"{seen['draw_ms']:.1f} ms to draw one, {seen['bytes_per_second'] / 1024:.0f} KiB/s")

@@ -12,8 +12,7 @@ from labkit.views.lane_frame import LanePacker
 from labkit.views.lanes import Lanes
 from labkit.views.measures import Measures, measure
 from labkit.views.pace import Playhead
-from labkit.views.race_scene import Panel, Words, rule_of
-from labkit.views.scene import SOURCES
+from labkit.views.race_scene import Panel, Words, name_of, rule_of
 
 PLAYER = (*HOST, *(f"canvas/{name}.js" for name in ("lanes", "clock", "player", "player_view", "tables")))
 MOST_PANELS = 6
@@ -92,8 +91,7 @@ class LaneView(CanvasView):
 
     def _single(self, header: Header) -> None:
         self._ordinals = {}
-        name = str(header.configuration.get("policy") or SOURCES.get(header.source, header.source))
-        self._panels = [Panel(name, rule_of(header), Lanes(header, self._ordinals), None)]
+        self._panels = [Panel(name_of(header), rule_of(header), Lanes(header, self._ordinals), None)]
         self._packer.reset()
 
     def _panel(self, name: str) -> Panel:

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from labkit.trace import Header
 from labkit.views.lanes import Lanes
 from labkit.views.measures import Measures, median
-from labkit.views.scene import badge
+from labkit.views.scene import SOURCES, badge
 from labkit.views.words import count, percent, spoken, thousands
 
 MARKS = "Small upright mark = arrival."
 DEFINITIONS = ("TTFT = end of the step with the first token − arrival. TPOT = (last − first token) / (tokens − 1). "
                "Padding = its share of the time in which steps ran; a step's time is shared out among its tokens.")
 LEDGER_MARKS = (
-    "Memory: token slots of the KV cache. Empty tail = slots of a last block, part filled; reserved = blocks that hold no token yet, or are "
-    "kept for a request that has ended. Time: a step's time is shared out among its tokens; padding = tokens computed for nothing; "
+    "Memory: token slots of the KV cache. Empty tail = slots of a last block, part filled; reserved = blocks that hold no token yet, or "
+    "are kept for a request that has ended. Time: a step's time is shared out among its tokens; padding = tokens computed for nothing; "
     "recompute = computed before, lost to preemption; idle = no step ran.")
 SLOT_NAMES = {"useful": "useful", "tail": "empty tail", "reserved": "reserved", "cached": "cached", "free": "free"}
 
@@ -49,6 +49,12 @@ class Words:
     footer: str
     rules: list[tuple[str, str]] = field(default_factory=list)  # name and rule of each panel
     alt: str = ""
+
+
+def name_of(header: Header) -> str:
+    """What a panel of a single run is called: the policy of a glass box, else the server."""
+    own = header.configuration.get("policy") if header.source == "glassbox" else None
+    return str(own or SOURCES.get(header.source, header.source))
 
 
 def rule_of(header: Header) -> str:

@@ -87,5 +87,7 @@ test("texts keep a contrast of 4.5 and marks of 3 in both themes", () => {
       assert.ok(contrast(palette.ink, owner.soft) >= 4.5, owner.soft);
     }
     assert.ok(contrast(palette.edge, palette.paper) >= 3);
+    for (const mark of ["prefillEdge", "decode", "bar"]) assert.ok(contrast(palette[mark], palette.paper) >= 3, `${mark} on ${palette.paper}`);
+    assert.ok(contrast(palette.again, palette.prefill) >= 3 && contrast(palette.onDecode, palette.decode) >= 4.5 && contrast("#10151A", palette.prefill) >= 4.5);
   }
 });

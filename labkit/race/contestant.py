@@ -14,7 +14,6 @@ from labkit.race.workload import Workload, WorkloadError
 
 Policy = str | type[Scheduler]
 Entry = Policy | tuple[Policy, Mapping[str, Any]]
-SEATS = {"static": "batch_size", "dynamic": "max_batch_size"}  # what a policy calls the requests that it runs at once
 
 
 @dataclass(slots=True, frozen=True)
@@ -26,12 +25,13 @@ class Contestant:
     parameters: dict[str, Any]
 
     def scheduler(self, options: EngineOptions) -> Scheduler:
-        """A scheduler over resolved `options`. As many requests as the others may run at once, unless its parameters say otherwise.
+        """A scheduler over resolved `options`. Raises `OptionsError` for parameters that it has not.
 
-        Raises `OptionsError` for parameters that it has not.
+        "continuous" knows no token budget (see its file): unless it is given one, its steps may be as long as the longest prompt asks for.
         """
-        seats = SEATS.get(self.policy) if isinstance(self.policy, str) else None
-        parameters = ({seats: options.max_num_seqs} if seats else {}) | self.parameters
+        parameters = self.parameters
+        if self.policy == "continuous":
+            parameters = {"max_num_batched_tokens": options.max_model_len + options.max_num_seqs} | parameters
         return make_scheduler(self.policy, replace(options, policy=self.policy, policy_parameters=self.parameters), **parameters)
 
 
@@ -83,7 +83,7 @@ def rule(scheduler: Scheduler, policy: Policy) -> str:
 def check_served(name: str, scheduler: Scheduler, workload: Workload) -> None:
     """Raises `WorkloadError` for a request that this policy could never serve, with the policy's own arithmetic."""
     for number, item in enumerate(workload.items, 1):
-        request = Request(f"r{number}", list(item.prompt), SamplingParams(max_tokens=item.max_tokens, temperature=0.0), priority=item.priority)
-        refusal = scheduler.refuses(request)
+        params = SamplingParams(max_tokens=item.max_tokens, temperature=0.0)
+        refusal = scheduler.refuses(Request(f"r{number}", list(item.prompt), params, priority=item.priority))
         if refusal is not None and refusal.retry_after is None:
             raise WorkloadError(f"{name} could never serve request {number}: {refusal.message}")

@@ -26,8 +26,8 @@ COLUMNS = {
     "pause": ("longest pause", "ms", 1e3, True), "throughput": ("tokens/s", "", 1, False), "padding": ("padding", "%", 100, True),
     "preemptions": ("preempted", "", 1, None), "refused": ("refused", "", 1, None), "makespan": ("all done", "ms", 1e3, True),
 }
-NOTES = ("TTFT, TPOT: medians over requests. Longest pause: between two tokens of one request. Padding: share of the time in which steps ran. "
-         "* best of its column.")
+NOTES = ("TTFT, TPOT: medians over requests. Longest pause: between two tokens of one request. "
+         "Padding: share of the time in which steps ran. * best of its column.")
 
 
 @dataclass(slots=True)
@@ -68,17 +68,17 @@ class RaceResult:
         best = {column: self.best(column) for column, (_, _, _, less) in COLUMNS.items() if less is not None}
         rows = []
         for name, row in self.measures.items():
-            cells = [self._cell(column, row[column], best.get(column) == name) for column in COLUMNS]
+            cells = [self.shown(column, row[column]) + (" *" if best.get(column) == name else "") for column in COLUMNS]
             rows.append([name + (" (broken)" if name in self.broken else ""), *cells])
         header = ["", *(f"{heading}, {unit}" if unit else heading for heading, unit, _, _ in COLUMNS.values())]
         return Table(f"{self.badge} · {self.workload}", header, rows, self._notes())
 
     @staticmethod
-    def _cell(column: str, value: float | int | None, best: bool) -> str:
+    def shown(measure: str, value: float | int | None) -> str:
+        """A value of `measures` in the unit of its column."""
         if value is None:
             return "–"
-        number = counted(value) if column in ("preemptions", "refused") else measured(value * COLUMNS[column][2])
-        return number + (" *" if best else "")
+        return counted(value) if measure in ("preemptions", "refused") else measured(value * COLUMNS[measure][2])
 
     def _notes(self) -> list[str]:
         notes = [] if self.complete else ["Interrupted: what had happened until then."]
@@ -92,13 +92,13 @@ class RaceResult:
         """The timelines of all policies, one above the other, on one clock."""
         from labkit.views import RaceView
 
-        return self._shown(RaceView(list(self.runs), self.titles, requests=self._requests)).still(theme=theme)
+        return self._shown(RaceView(list(self.runs), self.titles, requests=self.requests)).still(theme=theme)
 
     def ledger(self, theme: str = "light") -> Picture:
         """Where each policy's memory and time went."""
         from labkit.views import WasteLedger
 
-        return self._shown(WasteLedger(list(self.runs), self.titles, requests=self._requests)).still(theme=theme)
+        return self._shown(WasteLedger(list(self.runs), self.titles, requests=self.requests)).still(theme=theme)
 
     def _shown(self, view: Any) -> Any:
         for name, run in self.runs.items():
@@ -109,7 +109,8 @@ class RaceResult:
         return view
 
     @property
-    def _requests(self) -> list[str]:
+    def requests(self) -> list[str]:
+        """Their ids in every run, in order of arrival."""
         return [f"r{n}" for n in range(len(self.workload))]
 
     def _ipython_display_(self) -> None:

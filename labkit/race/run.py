@@ -22,17 +22,19 @@ if TYPE_CHECKING:
     from labkit.views import RaceView
 
 MOST_PANELS = 6  # that the view shows
+WHOLE_PROMPTS = ("static", "dynamic", "continuous")  # never cut into chunks
 
 
 def race(
     policies: Entry | Iterable[Entry] | Mapping[str, Entry],
     workload: Workload | None = None,
     *,
-    num_blocks: int = 128,
+    num_blocks: int = 100,
     block_size: int = 16,
-    max_num_seqs: int = 8,
+    max_num_seqs: int = 16,
     max_num_batched_tokens: int = 256,
     enable_prefix_caching: bool = True,
+    check_invariants: bool = True,
     clock: str | StepCost = "real",
     model: str = "tiny",
     show: bool = True,
@@ -43,9 +45,9 @@ def race(
     (one of these, {parameter: value}), in a list, or in a mapping that names them.
 
     clock "real": one after the other, each with the real model in real time. A `StepCost`, or "cost" (which fits one first, some
-    seconds): all in lockstep on a clock that moves as far as each step costs; results then bear the badge "stand-in". `max_num_seqs` is also
-    static's `batch_size` and dynamic's `max_batch_size`, unless they are given. show: the live view of the race, in a notebook.
-    progress: a line on stderr.
+    seconds): all in lockstep on a clock that moves as far as each step costs; results then bear the badge "stand-in".
+    All get the same pool; everything else is as the policy's server has it by default, and `max_num_seqs` and `max_num_batched_tokens`
+    are for those that know them. show: the live view of the race, in a notebook. progress: a line on stderr.
 
     A policy that breaks a law, or raises anything, is out: `result.broken` says which law, at which step, and of whom; the others go on. An
     interrupt ends the race and gives back what there is. Raises `OptionsError` for a policy or a parameter that there is not, and
@@ -59,7 +61,7 @@ def race(
     workload.check(num_blocks, block_size, config.max_position_embeddings)
     options = EngineOptions(
         block_size=block_size, num_gpu_blocks_override=num_blocks, max_num_seqs=max_num_seqs, max_model_len=context, seed=seed,
-        max_num_batched_tokens=max_num_batched_tokens, enable_prefix_caching=enable_prefix_caching, check_invariants=True,
+        max_num_batched_tokens=max_num_batched_tokens, enable_prefix_caching=enable_prefix_caching, check_invariants=check_invariants,
     )
     options.resolve(context)
     schedulers = {entrant.name: entrant.scheduler(options) for entrant in entrants}
@@ -127,7 +129,10 @@ class Field:
 
     def _enter(self, entrant: Contestant, runner: Any, clock: RealClock | CostClock, tell: Callable[[str, Event], None]) -> Racer:
         scheduler = self.schedulers[entrant.name]
-        header = make_header(scheduler.options, self.model, "cpu", entrant.name)
+        header = make_header(scheduler.options, self.model, self.options.device, entrant.name)
+        cuts = scheduler.options.enable_chunked_prefill and entrant.policy not in WHOLE_PROMPTS
+        header.configuration |= {"max_num_seqs": scheduler.max_num_seqs, "max_num_batched_tokens": scheduler.max_num_batched_tokens,
+                                 "enable_chunked_prefill": cuts}  # the policy's own, where it has them
         if isinstance(self.clock, StepCost):
             header = replace(header, badge="stand-in", name="step-cost clock", clock_origin=0)
         else:

@@ -79,8 +79,9 @@ class StepCost:
         return cls(*(float(term) for term in terms), len(y), float(np.median(errors)), float(np.quantile(errors, 0.9)), of or {})
 
     def __str__(self) -> str:
-        parts = [f"{1e3 * getattr(self, name):.3g} µs a {name.replace('_', ' ')}" for name in TERMS]
-        return f"{', '.join(parts)}; {self.steps} steps measured, off by {100 * self.error:.0f} % (median), {100 * self.error_p90:.0f} % (p90)"
+        parts = [f"{time(getattr(self, name))} a {name.replace('_', ' ')}" for name in TERMS]
+        fit = f"{self.steps} steps measured, off by {100 * self.error:.0f} % (median), {100 * self.error_p90:.0f} % (p90)"
+        return f"{', '.join(parts)}; {fit if self.steps else 'made up, not measured'}"
 
     def save(self, path: str | Path) -> None:
         Path(path).write_text(json.dumps(asdict(self), indent=1) + "\n")
@@ -93,6 +94,10 @@ class StepCost:
             return cls(**{f.name: values[f.name] for f in fields(cls)})
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is not a saved step cost: {error}") from error
+
+
+def time(ms: float) -> str:
+    return f"{ms:.3g} ms" if ms >= 1 else f"{1e3 * ms:.3g} µs"
 
 
 def non_negative(x, y):

@@ -58,12 +58,14 @@ class Workload:
         if requests < 1:
             raise ValueError(f"{requests} requests: a race needs at least 1")
         schedule = _schedule(requests, rate, arrivals, seed)
-        drawn = Prompts(length=prompt_tokens, max_tokens=output_tokens, shared_prefix=prefix_overlap, kind="ids", vocab=vocab).draw(requests, seed)
+        prompts = Prompts(length=prompt_tokens, max_tokens=output_tokens, shared_prefix=prefix_overlap, kind="ids", vocab=vocab)
         dealt = Random(f"priorities/{seed}")
         items = [Item(t, tuple(request.prompt), request.max_tokens, dealt.choice(list(priorities)))
-                 for t, request in zip(schedule.times, drawn, strict=True)]
-        parameters = {"requests": requests, "arrivals": schedule.name, **schedule.parameters, "prompt_tokens": _plain(prompt_tokens),
-                      "output_tokens": _plain(output_tokens), "prefix_overlap": prefix_overlap, "priorities": list(priorities), "seed": seed}
+                 for t, request in zip(schedule.times, prompts.draw(requests, seed), strict=True)]
+        parameters = {
+            "requests": requests, "arrivals": schedule.name, **schedule.parameters, "prompt_tokens": _plain(prompt_tokens), "seed": seed,
+            "output_tokens": _plain(output_tokens), "prefix_overlap": prefix_overlap, "priorities": list(priorities),
+        }
         return cls(tuple(items), describe(items, schedule, seed), parameters)
 
     def __len__(self) -> int:
@@ -117,7 +119,7 @@ def _schedule(requests: int, rate: float | None, given: Arrivals | Sequence[floa
         raise ValueError("give either arrivals or a rate: the schedule has its own")
     schedule = given if isinstance(given, Arrivals) else schedules.trace(given)
     if schedule.times is None:
-        raise ValueError("a race needs arrivals that do not wait for answers: a closed loop has none, take poisson, constant, gamma, burst or trace")
+        raise ValueError("a closed loop has no arrivals of its own, and a race needs some: take poisson, constant, gamma, burst or trace")
     if len(schedule.times) != requests:
         raise ValueError(f"the schedule has {len(schedule.times)} arrivals for {requests} requests: say requests={len(schedule.times)}")
     return schedule

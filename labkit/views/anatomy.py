@@ -12,8 +12,8 @@ from labkit.views.words import percent, spoken
 
 X0, X1 = 132, WIDTH - EDGE
 STAGES = ("to the engine", "queue", "prefill", "decode steps", "between steps", "to the client")
-MEANING = {"to the engine": "HTTP, tokenizing", "queue": "until first scheduled", "prefill": "until the first token", "decode steps": "computing",
-           "between steps": "the engine's own loop", "to the client": "detokenizing, network"}
+MEANING = dict(zip(STAGES, ("HTTP, tokenizing", "until first scheduled", "until the first token", "computing", "the engine's own loop",
+                            "detokenizing, network"), strict=True))
 
 
 @dataclass(slots=True)
@@ -38,8 +38,8 @@ class Anatomy:
         later = self.steps[self.first + 1:]
         computing = sum(t1 - t0 for t0, t1, _ in later)
         last = self.steps[-1][1]
-        return dict(zip(STAGES, (self.arrival, begin - self.arrival, end - begin, computing, last - end - computing, self.stamps[-1] - last),
-                        strict=True))
+        taken = (self.arrival, begin - self.arrival, end - begin, computing, last - end - computing, self.stamps[-1] - last)
+        return dict(zip(STAGES, taken, strict=True))
 
     @property
     def first_stages(self) -> dict[str, float]:
@@ -157,5 +157,6 @@ def _numbers(pen: Pen, stages: dict[str, float], y: float) -> None:
         x = EDGE + i * room
         _swatch(pen, name, x, y, 14, 14)
         pen.text(name, x + 22, y + 11, weight=600)
-        pen.runs([(spoken(seconds), {"size": 16, "weight": 600}), (f"  {percent(max(0.0, seconds) / total)}", {"fill": c["ink2"]})], x + 22, y + 33)
+        share = percent(max(0.0, seconds) / total)
+        pen.runs([(spoken(seconds), {"size": 16, "weight": 600}), (f"  {share}", {"fill": c["ink2"]})], x + 22, y + 33)
         pen.text(MEANING[name], x + 22, y + 52, size=10.5, fill=c["muted"])

@@ -1,7 +1,10 @@
 """`calibrate`: a short run of the real engine, whose measured steps become a `StepCost`."""
 from __future__ import annotations
 
+import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
 
@@ -40,23 +43,38 @@ def calibrate(model: str = "tiny", *, seconds: float = 3.0, seed: int = 0, devic
     options = EngineOptions(num_gpu_blocks_override=1024, max_num_seqs=max(CROWDS), max_model_len=2 * LONGEST, enable_prefix_caching=False,
                             max_num_batched_tokens=max(BUDGETS), device=device)
     runner, config = build_runner(folder(model), options)
-    warm_up(runner, options)
     rng, watch, measured = random.Random(seed), Stopwatch(runner), []
-    begin = perf_counter()
 
     def going_on() -> bool:
         return perf_counter() < begin + seconds or len(measured) < FEWEST
 
-    while going_on():
-        engine = Engine(make_scheduler("chunked", replace(options, max_num_batched_tokens=rng.choice(BUDGETS))), watch)
-        for _ in range(rng.choice(CROWDS)):
-            length = round(SHORTEST * (LONGEST / SHORTEST) ** rng.random())
-            engine.add_request([rng.randrange(config.vocab_size) for _ in range(length)], _exactly(rng.randint(*OUTPUTS)))
-        while engine.has_unfinished() and going_on():
-            started = perf_counter()
-            engine.step()
-            measured.append((watch.amounts, 1e3 * (perf_counter() - started)))
+    with one_core_free():
+        warm_up(runner, options)
+        begin = perf_counter()
+        while going_on():
+            engine = Engine(make_scheduler("chunked", replace(options, max_num_batched_tokens=rng.choice(BUDGETS))), watch)
+            for _ in range(rng.choice(CROWDS)):
+                length = round(SHORTEST * (LONGEST / SHORTEST) ** rng.random())
+                engine.add_request([rng.randrange(config.vocab_size) for _ in range(length)], _exactly(rng.randint(*OUTPUTS)))
+            while engine.has_unfinished() and going_on():
+                started = perf_counter()
+                engine.step()
+                measured.append((watch.amounts, 1e3 * (perf_counter() - started)))
     return StepCost.fit(measured, {"model": model, "seconds": seconds, "seed": seed})
+
+
+@contextmanager
+def one_core_free() -> Iterator[None]:
+    """Let torch compute on all cores but one, as the server does: a thread that waits for a core holds up all the others."""
+    import torch
+
+    before = torch.get_num_threads()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def warm_up(runner: RunnerLike, options: EngineOptions) -> None:

@@ -74,10 +74,10 @@ class Dials:
         at = self.settings
         lengths = {name: at[name] for name in ("prompt_tokens", "output_tokens")}
         workload = Workload.make(self.requests, at["rate"], **lengths, seed=self.seed)
-        engine = {name: at[name] for name in ("num_blocks", "max_num_seqs", "max_num_batched_tokens")}
+        engine = {name: at[name] for name in ("num_blocks", "max_num_seqs", "max_num_batched_tokens")} | {"block_size": self.block_size}
         chosen = {name: self.policies[name] for name in at["policies"]}
         own = any(not isinstance(entry[0] if isinstance(entry, tuple) else entry, str) for entry in chosen.values())
-        return race(chosen, workload, clock=self.cost, model=self.model, block_size=self.block_size, show=False, check_invariants=own, **engine)
+        return race(chosen, workload, clock=self.cost, model=self.model, show=False, check_invariants=own, **engine)
 
     def settle(self, timeout: float = 10.0) -> None:
         """Wait until the newest setting has been raced. Raises TimeoutError."""

@@ -11,14 +11,14 @@ NEUTRAL, BAR = "#8A94A1", 92  # px
 
 
 def ranking(result: RaceResult) -> str:
-    """A row for each policy, a column for each measure. The best of a column has a dot and bold figures."""
+    """A row for each policy, a column for each measure. The best of a column have a dot and bold figures."""
     heads = ["", *(f"{heading}, {unit}" if unit else heading for heading, unit, _, _ in (COLUMNS[name] for name in SHOWN))]
     rows = ["".join(f'<th style="text-align:left;font-weight:600;padding:2px 10px 2px 0">{escape(head)}</th>' for head in heads)]
     most = {name: max([row[name] or 0.0 for row in result.measures.values()], default=0.0) for name in SHOWN}
-    best = {name: result.best(name) for name in SHOWN}
+    leaders = {name: result.leaders(name) for name in SHOWN}
     for policy, row in result.measures.items():
         cells = [f'<th scope="row" style="text-align:left;font-weight:600;padding-right:14px">{escape(policy)}</th>']
-        cells += [_cell(name, row[name], most[name], best[name] == policy, result) for name in SHOWN]
+        cells += [_cell(name, row[name], most[name], policy in leaders[name], result) for name in SHOWN]
         rows.append("".join(cells))
     table = "".join(f"<tr>{row}</tr>" for row in rows)
     notes = [f"{name} is out: {described(error)}" for name, error in result.broken.items()]

@@ -27,7 +27,8 @@ COLUMNS = {
     "preemptions": ("preempted", "", 1, None), "refused": ("refused", "", 1, None), "makespan": ("all done", "ms", 1e3, True),
 }
 NOTES = ("TTFT, TPOT: medians over requests. Longest pause: between two tokens of one request. "
-         "Padding: share of the time in which steps ran. * best of its column.")
+         "Padding: share of the time in which steps ran. * best of its column, among those that served everybody (1 % apart: a tie).")
+TIE = 1.01
 
 
 @dataclass(slots=True)
@@ -54,21 +55,24 @@ class RaceResult:
         """"live" or "stand-in"."""
         return "live" if self.clock == "real" else "stand-in"
 
-    def best(self, measure: str) -> str | None:
-        """The policy with the best value of `measure` (a key of `measures`), among those that served everybody; None if there is none."""
+    def leaders(self, measure: str) -> list[str]:
+        """The policies with the best value of `measure` (a key of `COLUMNS`), among those that served everybody. 1 % apart is a tie."""
         _, _, _, less = COLUMNS[measure]
         values = {name: row[measure] for name, row in self.measures.items() if row[measure] is not None and self.served_all(name)}
-        return (min if less else max)(values, key=values.get) if values else None
+        if less:
+            limit = TIE * min(values.values(), default=0.0)
+            return [name for name, value in values.items() if value <= limit]
+        return [name for name, value in values.items() if TIE * value >= max(values.values())]
 
     def served_all(self, name: str) -> bool:
         return name not in self.broken and self.measures[name]["finished"] == len(self.workload)
 
     def table(self) -> Table:
-        """A row for each policy. The best of a column is marked among those that served everybody."""
-        best = {column: self.best(column) for column, (_, _, _, less) in COLUMNS.items() if less is not None}
+        """A row for each policy. The best of a column are marked."""
+        leaders = {column: self.leaders(column) for column, (_, _, _, less) in COLUMNS.items() if less is not None}
         rows = []
         for name, row in self.measures.items():
-            cells = [self.shown(column, row[column]) + (" *" if best.get(column) == name else "") for column in COLUMNS]
+            cells = [self.shown(column, row[column]) + (" *" if name in leaders.get(column, ()) else "") for column in COLUMNS]
             rows.append([name + (" (broken)" if name in self.broken else ""), *cells])
         header = ["", *(f"{heading}, {unit}" if unit else heading for heading, unit, _, _ in COLUMNS.values())]
         return Table(f"{self.badge} · {self.workload}", header, rows, self._notes())

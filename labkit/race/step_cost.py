@@ -12,7 +12,7 @@ from labkit.glassbox.plan import Plan
 TERMS = ("step", "prefill_token", "prefill_pair", "decode_sequence", "context_token")
 HELD_OUT = 4  # every so many-th measured step is kept out of the fit, to tell how good it is
 ROUNDS = 3  # of fitting and leaving out what was disturbed
-FEWEST = 20  # measured steps
+FEWEST = 60  # measured steps
 
 
 def amounts(plan: Plan) -> tuple[float, float, float, float, float]:

@@ -7,7 +7,7 @@ from labkit.glassbox.plan import Plan
 from labkit.glassbox.request import Request
 from labkit.glassbox.sampling_params import SamplingParams
 from labkit.race import StepCost
-from labkit.race.step_cost import amounts
+from labkit.race.step_cost import TERMS, amounts
 
 
 def request(name: str, tokens: int, computed: int) -> Request:
@@ -41,7 +41,7 @@ def measured(n: int, terms: tuple, noise: float = 0.0, seed: int = 0) -> list:
 def test_a_fit_finds_the_terms_that_made_the_times():
     terms = (2.5, 0.08, 2e-4, 0.15, 6e-4)
     found = StepCost.fit(measured(200, terms, noise=0.05))
-    assert [found.step, found.prefill_token, found.prefill_pair, found.decode_sequence, found.context_token] == pytest.approx(terms, rel=0.15)
+    assert [getattr(found, name) for name in TERMS] == pytest.approx(terms, rel=0.15)
     assert found.steps == 200 and found.error < 0.05 < 0.2 > found.error_p90
 
 
@@ -52,17 +52,17 @@ def test_steps_that_something_else_held_up_do_not_move_the_fit():
 
 
 def test_no_term_is_below_zero_whatever_was_measured():
-    found = StepCost.fit([((1, n, n * n, 0, 0), 5 - 0.001 * n) for n in range(2, 60)])
-    assert min(found.step, found.prefill_token, found.prefill_pair, found.decode_sequence, found.context_token) >= 0
+    found = StepCost.fit([((1, n, n * n, 0, 0), 5 - 0.001 * n) for n in range(2, 90)])
+    assert min(getattr(found, name) for name in TERMS) >= 0
 
 
 def test_too_few_steps_are_no_fit():
-    with pytest.raises(ValueError, match="19 measured steps are too few"):
-        StepCost.fit(measured(19, (1, 1, 1, 1, 1)))
+    with pytest.raises(ValueError, match="59 measured steps are too few"):
+        StepCost.fit(measured(59, (1, 1, 1, 1, 1)))
 
 
 def test_a_step_cost_survives_its_file(tmp_path):
-    found = StepCost.fit(measured(50, (2, 0.1, 1e-4, 0.1, 1e-4)), {"model": "tiny"})
+    found = StepCost.fit(measured(80, (2, 0.1, 1e-4, 0.1, 1e-4)), {"model": "tiny"})
     found.save(tmp_path / "cost.json")
     assert StepCost.load(tmp_path / "cost.json") == found
     (tmp_path / "other.json").write_text('{"step": 1}')

@@ -175,7 +175,7 @@ situations = {
     "busy": (policies, Workload.make(24, 1.2 * capacity, **sizes), {}),
     "offline, equal lengths": (one_batch, Workload.make(16, prompt_tokens=128, output_tokens=48), dict(num_blocks=400, max_num_batched_tokens=2048)),
     "little memory": (policies, Workload.make(24, capacity, prompt_tokens=(16, 64), output_tokens=(100, 200)), dict(num_blocks=50)),
-    "long prompts": (policies, Workload.make(24, capacity / 4, prompt_tokens=(400, 800), output_tokens=(20, 60)), dict(num_blocks=300, max_num_batched_tokens=64)),
+    "long prompts": (policies, Workload.make(24, capacity / 4, prompt_tokens=(400, 800), output_tokens=(20, 60)), dict(num_blocks=900, max_num_batched_tokens=64)),
 }
 races = {title: lab.race(who, workload, model=model, clock=cost, show=False, **engine) for title, (who, workload, engine) in situations.items()}
 
@@ -202,16 +202,17 @@ import matplotlib.pyplot as plt
 
 budgets = [32, 64, 128, 256, 512, 1024, 2048]
 long_prompts = situations["long prompts"][1]
-swept = lab.race({str(budget): ("chunked", {"max_num_batched_tokens": budget}) for budget in budgets}, long_prompts, model=model, clock=cost, show=False, num_blocks=300)
+swept = lab.race({str(budget): ("chunked", {"max_num_batched_tokens": budget}) for budget in budgets}, long_prompts, model=model, clock=cost, show=False, num_blocks=900)
 ttfts, pauses = ([1e3 * swept.measures[str(budget)][name] for budget in budgets] for name in ("ttft", "pause"))
 
 figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
 axes.plot(budgets, ttfts, "o-", color="#E69F00", markeredgecolor="#8F6200")
 axes.plot(budgets, pauses, "s-", color="#0072B2", markeredgecolor="#00527F")
 axes.annotate("median TTFT", (budgets[0], ttfts[0]), xytext=(0, 8), textcoords="offset points", color="#8F6200", weight="bold")
-axes.annotate("longest pause", (budgets[0], pauses[0]), xytext=(0, 8), textcoords="offset points", color="#00527F", weight="bold")
+axes.annotate("longest pause", (budgets[0], pauses[0]), xytext=(0, -18), textcoords="offset points", color="#00527F", weight="bold")
 axes.set(title="What the token budget trades (step-cost clock)", xlabel="max_num_batched_tokens", ylabel="ms", xscale="log", yscale="log", xticks=budgets, xticklabels=budgets)
 axes.minorticks_off()
+axes.yaxis.set_major_formatter("{x:g}")
 axes.spines[["top", "right"]].set_visible(False)
 axes.margins(y=0.15)
 plt.show()
@@ -236,18 +237,26 @@ check.exercise("largest_budget", largest_budget, cases=[((2, 0.5, 0.25, 4, 8), 1
     explain="`running + floor((target - step - running * sequence) / token)`: what time is left, in prompt tokens, and the decodes' own.")
 
 # %% [markdown]
-# With the numbers of this machine: to keep pauses at a fifth of what whole prompts cause, with four readers,
+# Now with the numbers of this machine. The step-cost clock also knows what the tokens of a step look at, so the next cell tries budgets until the slowest step that they allow meets the target.
 
 # %%
-target = pauses[-1] / 5
-chosen = max(17, 4 + int((target - cost.step - 4 * cost.decode_sequence) / cost.prefill_token))
-tuned = lab.race({"chosen": ("chunked", {"max_num_batched_tokens": chosen}), "whole prompts": "continuous"}, long_prompts, model=model, clock=cost, show=False, num_blocks=300)
-print(f"target {target:.0f} ms: a budget of {chosen} tokens; longest pause {1e3 * tuned.measures['chosen']['pause']:.0f} ms instead of {pauses[-1]:.0f} ms, "
-      f"median TTFT {1e3 * tuned.measures['chosen']['ttft']:.0f} ms instead of {1e3 * tuned.measures['whole prompts']['ttft']:.0f} ms")
+target = (pauses[0] * pauses[-1]) ** 0.5  # halfway, on the picture above
+steps = [event for run in swept.runs.values() for event in run.events if isinstance(event, trace.Step)]
+readers, longest = max(step.running for step in steps), max(len(item.prompt) + item.max_tokens for item in long_prompts.items)
+
+
+def slowest(budget: int) -> float:
+    """Milliseconds of a step in which everybody reads, and the end of the longest prompt is computed with the rest of the budget."""
+    chunk = budget - readers
+    return cost.predict((1, chunk, chunk * longest, readers, readers * longest))
+
+
+chosen = max((budget for budget in range(readers + 1, 2049) if slowest(budget) <= target), default=readers + 1)
+tuned = lab.race({"chosen": ("chunked", {"max_num_batched_tokens": chosen}), "whole prompts": "continuous"}, long_prompts, model=model, clock=cost, show=False, num_blocks=900)
+print(f"target {target:.0f} ms, up to {readers} requests at once: a budget of {chosen} tokens\nlongest pause {1e3 * tuned.measures['chosen']['pause']:.0f} ms instead of "
+      f"{1e3 * tuned.measures['whole prompts']['pause']:.0f} ms, median TTFT {1e3 * tuned.measures['chosen']['ttft']:.0f} ms instead of {1e3 * tuned.measures['whole prompts']['ttft']:.0f} ms")
 
 # %% [markdown]
-# (The line above leaves out what attention costs for the later chunks of a long prompt, so the pause may come out a little longer.)
-#
 # ## 7 · Your own policy
 # A policy is a class with one method: `schedule(now)` returns a `Plan`, who computes how many tokens in the next step. What you have:
 #

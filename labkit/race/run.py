@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from labkit.views import RaceView
 
 MOST_PANELS = 6  # that the view shows
-WHOLE_PROMPTS = ("static", "dynamic", "continuous")  # never cut into chunks
 
 
 def race(
@@ -131,7 +130,8 @@ class Field:
     def _enter(self, entrant: Contestant, runner: Any, clock: RealClock | CostClock, tell: Callable[[str, Event], None]) -> Racer:
         scheduler = self.schedulers[entrant.name]
         header = make_header(scheduler.options, self.model, self.options.device, entrant.name)
-        cuts = scheduler.options.enable_chunked_prefill and entrant.policy not in WHOLE_PROMPTS
+        cuts = "enable_chunked_prefill" in scheduler.engine_options and scheduler.options.enable_chunked_prefill
+        cuts = cuts or getattr(scheduler, "prefill_chunking", False)  # TGI's own name for it
         header.configuration |= {"max_num_seqs": scheduler.max_num_seqs, "max_num_batched_tokens": scheduler.max_num_batched_tokens,
                                  "enable_chunked_prefill": cuts}  # the policy's own, where it has them
         if isinstance(self.clock, StepCost):

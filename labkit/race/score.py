@@ -1,6 +1,7 @@
 """What a race comes to, for each policy: the measures of its run, in seconds, tokens a second and shares.
 
     pause       longest time between two tokens of one request: what a reader notices
+    makespan    from the start of the race, before the first arrival, to the last end
     the others  as in `labkit.views.measures`
 """
 from __future__ import annotations
@@ -32,7 +33,7 @@ def score(run: Run, requests: int) -> Score:
         "throughput": found.throughput,
         "padding": found.padding,
         "preemptions": found.preemptions,
-        "makespan": found.makespan if len(reasons) == requests else None,
+        "makespan": lanes.origin + found.makespan if len(reasons) == requests and found.makespan is not None else None,
         **{f"time_{name}": share for name, share in found.seconds.items()},
     }
 

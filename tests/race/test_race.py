@@ -50,8 +50,8 @@ def test_one_request_takes_the_time_that_can_be_added_up_by_hand(cost):
     for score in result.measures.values():
         assert score["ttft"] == pytest.approx((2 + 5.0) / 1e3)  # static too: nothing more will come, so it does not wait
         assert score["tpot"] == pytest.approx(2.1e-3) == score["pause"]
-        assert score["makespan"] == pytest.approx((7 + 10 * 2.1) / 1e3)
-        assert score["throughput"] == pytest.approx(11 / score["makespan"])
+        assert score["makespan"] == pytest.approx(1.0 + (7 + 10 * 2.1) / 1e3)
+        assert score["throughput"] == pytest.approx(11 / (score["makespan"] - 1.0))
 
 
 def test_static_waits_and_pads_and_chunked_does_not(cost):

@@ -77,6 +77,10 @@ ratio = predict.number("The prompt has 300 tokens. How many times as long as eac
 
 # %% [markdown]
 # ### Run
+# First a view of the engine (every box is a step, or several), then the request.
+
+# %%
+view = lab.watch(box, view="timeline")
 
 # %%
 from openai import OpenAI
@@ -255,6 +259,7 @@ check.exercise("tokens_per_second", tokens_per_second, cases=[((1, 4000, 8000.0)
 # %%
 import torch
 
+view.close()
 box.stop()
 device = "cuda" if torch.cuda.is_available() else "cpu"
 name, dtype, dtype_bytes = ("50M", "float32", 4) if device == "cpu" else ("500M", "bfloat16", 2)

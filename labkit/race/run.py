@@ -132,8 +132,8 @@ class Field:
         header = make_header(scheduler.options, self.model, self.options.device, entrant.name)
         cuts = "enable_chunked_prefill" in scheduler.engine_options and scheduler.options.enable_chunked_prefill
         cuts = cuts or getattr(scheduler, "prefill_chunking", False)  # TGI's own name for it
-        header.configuration |= {"max_num_seqs": scheduler.max_num_seqs, "max_num_batched_tokens": scheduler.max_num_batched_tokens,
-                                 "enable_chunked_prefill": cuts}  # the policy's own, where it has them
+        header.configuration |= {"rule": self.titles[entrant.name], "enable_chunked_prefill": cuts, "max_num_seqs": scheduler.max_num_seqs,
+                                 "max_num_batched_tokens": scheduler.max_num_batched_tokens}  # the policy's own, where it has them
         if isinstance(self.clock, StepCost):
             header = replace(header, badge="stand-in", name="step-cost clock", clock_origin=0)
         else:

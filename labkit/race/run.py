@@ -21,8 +21,6 @@ from labkit.trace import Event, Step
 if TYPE_CHECKING:
     from labkit.views import RaceView
 
-MOST_PANELS = 6  # that the view shows
-
 
 def race(
     policies: Entry | Iterable[Entry] | Mapping[str, Entry],
@@ -49,8 +47,8 @@ def race(
     are for those that know them. show: the live view of the race, in a notebook. progress: a line on stderr.
 
     A policy that breaks a law, or raises anything, is out: `result.broken` says which law, at which step, and of whom; the others go on. An
-    interrupt ends the race and gives back what there is. Raises `OptionsError` for a policy or a parameter that there is not, and
-    `WorkloadError` with the arithmetic for a workload that could never be served.
+    interrupt ends the race and gives back what there is. Raises `OptionsError` for a policy or a parameter that there is not,
+    `WorkloadError` with the arithmetic for a workload that could never be served, and ValueError for more policies than a view shows (6).
     """
     workload = workload or Workload.make(requests=10, rate=10.0, seed=seed)
     entrants = contestants(policies)
@@ -162,7 +160,7 @@ def _watched(field: Field, show: bool, progress: bool) -> Iterator[Callable[[str
     from tqdm.auto import tqdm
 
     names = [entrant.name for entrant in field.entrants]
-    if show and len(names) <= MOST_PANELS:
+    if show:
         from labkit.views import RaceView
 
         field.view = RaceView(names, field.titles, requests=[f"r{n}" for n in range(len(field.workload))])
@@ -175,6 +173,8 @@ def _watched(field: Field, show: bool, progress: bool) -> Iterator[Callable[[str
                 bar.set_postfix_str(name, refresh=False)
                 bar.update(len(event.finished))
 
-        yield tell
-    if field.view is not None:
-        field.view.end()
+        try:
+            yield tell
+        finally:
+            if field.view is not None:
+                field.view.end()

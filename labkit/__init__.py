@@ -14,13 +14,14 @@ _HOMES = {
     "sweep": "labkit.servers",
     "watch": "labkit.views",
     "load": "labkit.load",
+    "race": "labkit.race",
 }
 
 __all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str):
-    """The public object `name`, imported now. `labkit.load` is a package that can be called: it is its own function."""
+    """The public object `name`, imported now. `labkit.load` and `labkit.race` are packages that can be called."""
     if name not in _HOMES:
         raise AttributeError(f"labkit has no {name!r}; it has {', '.join(sorted(_HOMES))} and its packages (import labkit.trace, ...)")
     module = import_module(_HOMES[name])

@@ -5,6 +5,7 @@ import argparse
 from importlib import import_module
 
 BENCHES = {
+    "machine": ("labkit.bench.machine", "memory bandwidth and arithmetic of this machine: the roofline's ceilings"),
     "ready": ("labkit.bench.ready", "how long each server takes until it can serve, and where the time goes"),
     "hygiene": ("labkit.bench.hygiene", "what is left of a server when its kernel ends in every way a kernel can end"),
     "probe": ("labkit.bench.probe", "whether the vLLM probe tells the truth, and what it costs"),

@@ -53,9 +53,9 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--model", help="default: the first that the server names")
     parse.add_argument("--prompt", action="append", metavar="TEXT", help="ask this instead of drawn prompts; may be repeated")
     parse.add_argument("--chat", action="store_true", help="/v1/chat/completions instead of /v1/completions")
-    parse.add_argument("--length", type=_range, default=(16, 48), metavar="N[-M]", help="words of a drawn prompt")
+    parse.add_argument("--length", type=token_range, default=(16, 48), metavar="N[-M]", help="words of a drawn prompt")
     parse.add_argument("--shared-prefix", type=float, default=0.0, metavar="SHARE", help="share of a drawn prompt that all have in common")
-    parse.add_argument("--max-tokens", type=_range, default=(32, 32), metavar="N[-M]")
+    parse.add_argument("--max-tokens", type=token_range, default=(32, 32), metavar="N[-M]")
     parse.add_argument("--temperature", type=float, default=0.0)
     parse.add_argument("--ignore-eos", action="store_true", help="always generate max-tokens (servers that know the option)")
     parse.add_argument("--objective", type=_objective, action="append", default=[], metavar="NAME=MS",
@@ -68,7 +68,8 @@ def parser() -> argparse.ArgumentParser:
     return parse
 
 
-def _range(text: str) -> tuple[int, int]:
+def token_range(text: str) -> tuple[int, int]:
+    """A number, or a range like 16-48, as its two ends. Raises ArgumentTypeError."""
     low, _, high = text.partition("-")
     try:
         return int(low), int(high or low)

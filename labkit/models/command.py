@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 from labkit.models.registry import ModelError, check, folder, has_weights, shipped
@@ -55,10 +54,10 @@ def describe(path: Path) -> dict:
 
 def parameters(config: dict) -> int | None:
     """The number of weights, where the configuration is of a shape we know how to count."""
-    if config["model_type"] not in ("llama", "qwen3"):
+    try:
+        return Shape.from_config(config).parameters
+    except ValueError:
         return None
-    config = {"head_dim": config["hidden_size"] // config["num_attention_heads"], "tie_word_embeddings": False} | config
-    return Shape(**{field.name: config[field.name] for field in fields(Shape) if field.name in config}).parameters
 
 
 def cached() -> list[tuple[str, Path]]:

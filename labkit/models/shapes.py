@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 
@@ -23,6 +23,14 @@ class Shape:
     rms_norm_eps: float = 1e-5
     tie_word_embeddings: bool = True
     model_type: str = "llama"
+
+    @classmethod
+    def from_config(cls, config: dict) -> Shape:
+        """The shape that the content of a config.json describes. ValueError: it is of no family that is counted here."""
+        if config["model_type"] not in ("llama", "qwen3"):
+            raise ValueError(f"the weights of a {config['model_type']} model are not counted here, only those of llama and qwen3")
+        config = {"head_dim": config["hidden_size"] // config["num_attention_heads"], "tie_word_embeddings": False} | config
+        return cls(**{field.name: config[field.name] for field in fields(cls) if field.name in config})
 
     @property
     def parameters(self) -> int:

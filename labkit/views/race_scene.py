@@ -58,8 +58,10 @@ def name_of(header: Header) -> str:
 
 
 def rule_of(header: Header) -> str:
-    """A policy in one line, from the configuration of a run."""
+    """A policy in one line, from the configuration of a run: in its own words, if the run has them, else in numbers."""
     c = header.configuration
+    if "rule" in c:
+        return c["rule"]
     names = [f"{name} {thousands(c[name])}" for name in ("max_num_seqs", "max_num_batched_tokens") if c.get(name)]
     blocks = int(c["num_blocks"]) - int(c.get("null_blocks", 0))
     return " · ".join([*names, f"{thousands(blocks)} blocks × {c['block_size']} tokens"])

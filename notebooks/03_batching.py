@@ -67,13 +67,13 @@ print(f"a request with {prompt} prompt tokens and {answer} more takes {work:.0f}
 # ### Predict
 
 # %% tags=["predict"]
-predict.choice("Ragged answers: some of 8 tokens, some of 64. Which policy will be the last to finish?", ["static", "dynamic", "tgi", "continuous", "chunked"],
-               answer="static", hints={
-                   "dynamic": "Close: once it has started, its batch runs to the end of its longest member, as a static one does. But it starts with whoever is there.",
-                   "tgi": "It turns nobody away here and starts a request whenever its worst case fits into memory.",
-                   "continuous": "Whoever ends makes room for the next one at the very next step.",
-                   "chunked": "Its steps are limited, but no place in them is ever empty while somebody waits."},
-               explain="It waits until a batch is full, and then everybody in it waits for the longest.")
+predict.choice("Ragged answers: some of 8 tokens, some of 64. Who will be the last to finish?", [
+    "static and dynamic: a batch starts together and ends together", "tgi: it reserves memory for the worst case",
+    "continuous and chunked: their batch is never the same"],
+    answer="static and dynamic: a batch starts together and ends together", hints={
+        "tgi: it reserves memory for the worst case": "That keeps some waiting at the door. But whoever ends makes room at once.",
+        "continuous and chunked: their batch is never the same": "That is what makes them fast: no place in a step stays empty while somebody waits."},
+    explain="Everybody in such a batch waits for its longest member, and so does everybody outside.")
 
 # %% [markdown]
 # ### Run
@@ -160,11 +160,11 @@ predict.choice("Long prompts arrive while others read their answers. Who makes t
 predict.choice("Little memory, and long answers. TGI reserves the worst case before a request starts, vLLM takes blocks when it needs them. Which one gives more tokens per second?",
                ["TGI: it never computes anything twice", "vLLM: it lets more requests run at once"], answer="vLLM: it lets more requests run at once", hints={
                    "TGI: it never computes anything twice": "True, and its readers never have to pause. But most of what it reserves is empty most of the time, and those who could use it wait outside."},
-               explain="Recomputing a preempted request is one prefill; leaving half of the memory empty costs at every step.")
+               explain="Recomputing a preempted request is one prefill; leaving half of the memory empty costs at every step. (Only where a prompt costs very much more than a step does it turn around.)")
 
 # %% [markdown]
 # ### Run
-# Five situations, each at the pace of this machine:
+# Five situations: two loads at the pace of this machine, an offline job, 24 long answers asked for at once with half of the memory, and long prompts with a small budget.
 
 # %%
 sizes = {"prompt_tokens": (16, 256), "output_tokens": (8, 64)}
@@ -174,7 +174,7 @@ situations = {
     "quiet": (policies, Workload.make(24, capacity / 6, **sizes), {}),
     "busy": (policies, Workload.make(24, 1.2 * capacity, **sizes), {}),
     "offline, equal lengths": (one_batch, Workload.make(16, prompt_tokens=128, output_tokens=48), dict(num_blocks=400, max_num_batched_tokens=2048)),
-    "little memory": (policies, Workload.make(24, capacity, prompt_tokens=(16, 64), output_tokens=(100, 200)), dict(num_blocks=50)),
+    "little memory": (policies, Workload.make(24, prompt_tokens=(16, 64), output_tokens=(100, 200)), dict(num_blocks=50)),
     "long prompts": (policies, Workload.make(24, capacity / 4, prompt_tokens=(400, 800), output_tokens=(20, 60)), dict(num_blocks=900, max_num_batched_tokens=64)),
 }
 races = {title: lab.race(who, workload, model=model, clock=cost, show=False, **engine) for title, (who, workload, engine) in situations.items()}
@@ -187,11 +187,11 @@ ComparisonStill(races)
 # %% [markdown]
 # ### Explain
 # - **Quiet.** Nobody is there to share a step with, so policies hardly matter, except for the one that waits for company.
-# - **Busy.** Policies that change the batch in every step serve twice as many tokens with the same model. What they pay: a newcomer's prompt stands in the same step as the others' next token. Nobody
+# - **Busy.** Policies that change the batch in every step serve far more tokens with the same model. What they pay: a newcomer's prompt stands in the same step as the others' next token. Nobody
 #   disturbs a static batch: its readers have the steadiest stream, once they are in.
 # - **Offline, equal lengths.** Everything is there, everything is equally long: nothing to pad, nothing to wait for. One static batch is as good as anything. Many evaluation scripts are just that.
-# - **Little memory.** Blocks on demand win tokens per second and TTFT, and lose steadiness: whoever is preempted pauses for as long as it takes to come in again. Reserving the worst case, as TGI and Orca do,
-#   is the better choice for somebody who must never stall, and the worse for everybody else.
+# - **Little memory.** Blocks on demand let more requests run at once, and lose steadiness: whoever is preempted pauses for as long as it takes to come in again, and is computed again. Where computing a prompt
+#   is dear beside a step, that costs more than it brings. Reserving the worst case, as TGI and Orca do, never stalls anybody who is in, and makes the others wait outside.
 # - **Long prompts.** Chunks keep the pauses short and make the newcomers wait longer: their prompt takes many steps. That is the trade-off of `max_num_batched_tokens`, so let us look at it alone.
 #
 # ## 6 · The budget

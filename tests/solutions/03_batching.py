@@ -150,7 +150,10 @@ WRONG = {
     ],
 }
 PREDICTIONS = {
-    "last to finish": [("dynamic", "starts with whoever is there"), ("chunked", "no place in them")],
+    "last to finish": [
+        ("tgi: it reserves memory for the worst case", "waiting at the door"),
+        ("continuous and chunked: their batch is never the same", "no place in a step"),
+    ],
     "readers wait longest": [("static", "nobody disturbs"), ("chunked", "no step can be long")],
     "more tokens per second": [("TGI: it never computes anything twice", "wait outside")],
 }

@@ -1,60 +1,76 @@
-"""Paged attention in plain torch: gather each request's blocks, then one call per group of requests of like size.
+"""What the layers of a model and the ways to compute attention over a paged cache agree on.
 
-Nothing here loops over requests, and only blocks that stand in a block table are ever read. Requests are grouped by query length,
-so that a decode (one query token) is not padded to the length of a prefill chunk, and by context length.
+A backend looks at a step once (`prepare`), before the first layer; every layer then calls what it got. Backends differ in how the
+queries meet the cache: `gather` copies each request's blocks together and is the one to read first, `paged` reads them where they are.
 """
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+
+Attend = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""(query [T, num_heads, head_dim], kv_layer [num_blocks, 2, num_kv_heads, block_size, head_dim]) -> [T, num_heads, head_dim]"""
 
 
 @dataclass(slots=True)
-class AttentionGroup:
-    """Requests computed in one call, padded to `num_queries` query tokens and `num_blocks` blocks.
+class Batch:
+    """The tokens of a step, flat: request i owns rows [first[i], first[i] + counts[i]) and computes positions from starts[i] on.
 
-    A padded query repeats the request's first one and is thrown away; a padded block is block 0, hidden by the mask.
+    Each token sees its request's tokens up to itself: token j is in slot j % block_size of block `tables[i, j // block_size]`.
     """
 
-    num_requests: int
-    num_queries: int
-    block_ids: torch.Tensor  # [num_requests * num_blocks] physical ids
-    query_rows: torch.Tensor  # [num_requests * num_queries] rows of the flat batch to read
-    output_rows: torch.Tensor  # rows of the flat batch to write: this group's tokens
-    output_picks: torch.Tensor | None  # where those stand in the padded queries; None where nothing is padded
-    mask: torch.Tensor  # [num_requests, 1, num_queries * heads per KV head (or 1), num_blocks * block_size], 0 or -inf
+    starts: np.ndarray  # [R] tokens in the cache already
+    counts: np.ndarray  # [R] tokens of this step, at least 1
+    tables: np.ndarray  # [R, blocks of the longest] block ids; 0 where a request has no more
+    block_size: int
+
+    @property
+    def contexts(self) -> np.ndarray:
+        """[R] tokens that the last token of each request sees."""
+        return self.starts + self.counts
+
+    @property
+    def first(self) -> np.ndarray:
+        return np.cumsum(self.counts) - self.counts
+
+    def locate(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """[T] position in its request, block, and slot of that block, of every token."""
+        owner = np.repeat(np.arange(len(self.counts)), self.counts)
+        positions = np.arange(len(owner)) + (self.starts - self.first)[owner]
+        return positions, self.tables[owner, positions // self.block_size], positions % self.block_size
+
+    def select(self, rows: np.ndarray) -> Batch:
+        """Some of the requests."""
+        tables = self.tables[rows, : -(-self.contexts[rows].max() // self.block_size)]
+        return Batch(self.starts[rows], self.counts[rows], tables, self.block_size)
 
 
 @dataclass(slots=True)
 class AttentionMetadata:
-    """Where one step's tokens are written and what they may see. T: tokens of the step."""
+    """Where one step's tokens are written and how they look at what is there. T: tokens of the step."""
 
-    slot_mapping: torch.Tensor  # [T] block_id * block_size + offset
-    groups: list[AttentionGroup]
-
-
-def write_kv(kv_layer: torch.Tensor, key_value: torch.Tensor, slot_mapping: torch.Tensor) -> None:
-    """Store `key_value` [T, 2, num_kv_heads, head_dim] into the slots of one layer."""
-    kv_layer.flatten(0, 1).index_copy_(0, slot_mapping, key_value)
+    kv_rows: torch.Tensor  # [T * 2 * num_kv_heads] see `kv_rows`
+    attend: Attend
 
 
-def paged_attention(query: torch.Tensor, kv_layer: torch.Tensor, groups: list[AttentionGroup], scale: float) -> torch.Tensor:
-    """query [T, num_heads, head_dim], kv_layer [num_blocks, block_size, 2, num_kv_heads, head_dim] -> [T, num_heads, head_dim]."""
-    num_heads, head_dim = query.shape[1:]
-    num_kv_heads = kv_layer.shape[3]
-    output = torch.empty_like(query)
-    for group in groups:
-        n, length = group.num_requests, group.num_queries
-        gathered = kv_layer.flatten(1).index_select(0, group.block_ids).view(n, -1, 2, num_kv_heads, head_dim)
-        key, value = (side.transpose(1, 2) for side in gathered.unbind(2))  # [n, num_kv_heads, context, head_dim]
-        # Heads that share a KV head are queries of that head: no key or value is repeated.
-        queries = query.index_select(0, group.query_rows).view(n, length, num_kv_heads, -1, head_dim)
-        queries = queries.permute(0, 2, 1, 3, 4).reshape(n, num_kv_heads, -1, head_dim)
-        attended = F.scaled_dot_product_attention(queries, key, value, attn_mask=group.mask, scale=scale)
-        attended = attended.view(n, num_kv_heads, length, -1, head_dim).permute(0, 2, 1, 3, 4).reshape(n * length, num_heads, head_dim)
-        if group.output_picks is not None:
-            attended = attended.index_select(0, group.output_picks)
-        output.index_copy_(0, group.output_rows, attended)
-    return output
+class AttentionBackend(ABC):
+    """One way to compute attention over the paged cache."""
+
+    @abstractmethod
+    def prepare(self, batch: Batch) -> Attend:
+        """What all layers of this step call. Everything that does not depend on the layer is made here."""
+
+
+def kv_rows(blocks: np.ndarray, slots: np.ndarray, num_kv_heads: int, block_size: int) -> np.ndarray:
+    """[T] blocks and slots -> [T, 2, num_kv_heads] rows of a layer seen as [num_blocks * 2 * num_kv_heads * block_size, head_dim]."""
+    heads = np.arange(2 * num_kv_heads).reshape(2, num_kv_heads)
+    return (blocks[:, None, None] * (2 * num_kv_heads) + heads) * block_size + slots[:, None, None]
+
+
+def write_kv(kv_layer: torch.Tensor, key_value: torch.Tensor, rows: torch.Tensor) -> None:
+    """Store `key_value` [T, 2, num_kv_heads, head_dim] into rows [T * 2 * num_kv_heads] of one layer."""
+    kv_layer.flatten(0, 3).index_copy_(0, rows, key_value.flatten(0, 2))

@@ -15,13 +15,14 @@ class OutOfMemory(MemoryError):
 
 
 class KVCache:
-    """`layers[i]` has shape [num_blocks, block_size, 2, num_kv_heads, head_dim]; index 2 is key, value.
+    """`layers[i]` has shape [num_blocks, 2, num_kv_heads, block_size, head_dim]; index 1 is key, value.
 
-    Token j of a request lies in block `block_table[j // block_size]`, row `j % block_size`. Keys are stored after RoPE.
+    Token j of a request lies in block `block_table[j // block_size]`, slot `j % block_size`. Keys are stored after RoPE.
+    What one head reads of a block is one piece of memory.
     """
 
     def __init__(self, config: ModelConfig, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device) -> None:
-        shape = (num_blocks, block_size, 2, config.num_key_value_heads, config.head_dim)
+        shape = (num_blocks, 2, config.num_key_value_heads, block_size, config.head_dim)
         self.block_bytes = block_size * 2 * config.num_key_value_heads * config.head_dim * dtype.itemsize * config.num_hidden_layers
         available = available_bytes(device)
         if num_blocks * self.block_bytes > available:

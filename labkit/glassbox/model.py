@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit.glassbox.attention import AttentionMetadata, paged_attention, write_kv
+from labkit.glassbox.attention import AttentionMetadata, write_kv
 from labkit.glassbox.layers import Embedding, Linear, RMSNorm
 from labkit.glassbox.model_config import ModelConfig
-from labkit.glassbox.rope import rope_table, rotate
+from labkit.glassbox.rope import rope_table, rotate_
 
 
 class Attention(nn.Module):
@@ -19,7 +19,6 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, factory: dict[str, Any]) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        self.scale = config.head_dim**-0.5
         self.qkv_proj = Linear(config.hidden_size, (self.heads + 2 * self.kv_heads) * self.head_dim, config.qkv_bias, factory)
         self.o_proj = Linear(self.heads * self.head_dim, config.hidden_size, config.o_bias, factory)
         self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps, factory) if config.qk_norm else None
@@ -32,9 +31,9 @@ class Attention(nn.Module):
         if self.q_norm is not None:
             qkv[:, : self.heads] = self.q_norm(qkv[:, : self.heads])
             qkv[:, self.heads : turned] = self.k_norm(qkv[:, self.heads : turned])
-        qkv[:, :turned] = rotate(qkv[:, :turned], cos, sin)
-        write_kv(kv_layer, qkv[:, self.heads :].unflatten(1, (2, self.kv_heads)), meta.slot_mapping)
-        output = paged_attention(qkv[:, : self.heads], kv_layer, meta.groups, self.scale)
+        rotate_(qkv[:, :turned], cos, sin)
+        write_kv(kv_layer, qkv[:, self.heads :].unflatten(1, (2, self.kv_heads)), meta.kv_rows)
+        output = meta.attend(qkv[:, : self.heads], kv_layer)
         return self.o_proj(output.flatten(1))
 
 
@@ -48,7 +47,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        return self.down_proj(F.silu(gate, inplace=True).mul_(up))
 
 
 class DecoderLayer(nn.Module):

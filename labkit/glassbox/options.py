@@ -6,6 +6,8 @@ from typing import Any
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SCHEDULING_OPTIONS = ("max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill", "enable_prefix_caching")
+ATTENTION_BACKENDS = ("auto", "gather", "paged")
+LINEAR_BACKENDS = ("auto", "plain", "packed")
 
 
 class OptionsError(ValueError):
@@ -29,6 +31,8 @@ class EngineOptions:
     seed: int = 0  # of dummy weights and of requests that bring none
     device: str = "auto"  # auto: cuda where torch finds it, otherwise cpu
     load_format: str = "auto"  # "dummy": random weights of the configured shape
+    attention_backend: str = "auto"  # paged: reads the KV cache where it is; gather: copies each request's blocks together first
+    linear_backend: str = "auto"  # packed: weights rearranged for the CPU's kernels when they are loaded; plain: as in the checkpoint
     check_invariants: bool = False
 
     def __post_init__(self) -> None:
@@ -40,6 +44,9 @@ class EngineOptions:
             raise OptionsError(f"--dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
         if self.load_format not in ("auto", "safetensors", "dummy"):
             raise OptionsError(f"--load-format must be auto, safetensors or dummy, got {self.load_format!r}")
+        for name, values in (("attention_backend", ATTENTION_BACKENDS), ("linear_backend", LINEAR_BACKENDS)):
+            if getattr(self, name) not in values:
+                raise OptionsError(f"{flag(name)} must be one of {', '.join(values)}, got {getattr(self, name)!r}")
         budget = self.max_num_batched_tokens
         if budget is not None and budget < self.max_num_seqs:
             raise OptionsError(

@@ -26,13 +26,14 @@ def inverse_frequencies(config: ModelConfig) -> torch.Tensor:
 
 
 def rope_table(config: ModelConfig, length: int) -> torch.Tensor:
-    """[length, 2, head_dim] cosines and sines of every position, each half repeated as `rotate` wants them, float32."""
+    """[length, 2, head_dim] cosines and sines of every position as `rotate_` wants them, float32: the sine of a pair's first half is negative."""
     angles = torch.arange(length).float()[:, None] * inverse_frequencies(config)[None, :]
-    angles = torch.cat((angles, angles), dim=-1)
-    return torch.stack((angles.cos(), angles.sin()), dim=1)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack((torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)), dim=1)
 
 
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """x [T, heads, head_dim] turned by cos, sin [T, 1, head_dim]; pairs are (i, i + head_dim / 2)."""
+def rotate_(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
+    """x [T, heads, head_dim] turned in place by cos, sin [T, 1, head_dim]; pairs are (i, i + head_dim / 2)."""
     first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+    swapped = torch.cat((second, first), dim=-1)
+    x.mul_(cos).addcmul_(swapped, sin)

@@ -68,7 +68,7 @@ def rule_of(header: Header) -> str:
 def budget_of(header: Header) -> int:
     """Tokens that a step may compute, where chunks are cut to fit it; 0 where they are not."""
     c = header.configuration
-    chunks = c.get("policy") == "chunked" or c.get("enable_chunked_prefill")
+    chunks = c.get("policy") == "chunked" if header.source == "glassbox" else c.get("enable_chunked_prefill")
     return int(c.get("max_num_batched_tokens") or 0) if chunks else 0
 
 

@@ -16,6 +16,7 @@ LEDGER_MARKS = (
     "Memory: token slots of the KV cache. Empty tail = slots of a last block, part filled; reserved = blocks that hold no token yet, or "
     "are kept for a request that has ended. Time: a step's time is shared out among its tokens; padding = tokens computed for nothing; "
     "recompute = computed before, lost to preemption; idle = no step ran.")
+WHOLE_PROMPTS = ("static", "dynamic", "tgi", "continuous")  # policies that never cut a prompt, whatever the engine's options say
 SLOT_NAMES = {"useful": "useful", "tail": "empty tail", "reserved": "reserved", "cached": "cached", "free": "free"}
 
 
@@ -70,7 +71,7 @@ def rule_of(header: Header) -> str:
 def budget_of(header: Header) -> int:
     """Tokens that a step may compute, where chunks are cut to fit it; 0 where they are not."""
     c = header.configuration
-    chunks = c.get("policy") == "chunked" or c.get("enable_chunked_prefill")
+    chunks = c.get("enable_chunked_prefill") and c.get("policy") not in WHOLE_PROMPTS
     return int(c.get("max_num_batched_tokens") or 0) if chunks else 0
 
 

@@ -28,7 +28,8 @@ def cost(prefill: int, decode: int) -> float:
 
 
 def header(badge: str = "live", blocks: int = BLOCKS, **configuration) -> Header:
-    shape = {"block_size": SIZE, "num_blocks": blocks, "null_blocks": 0, "max_num_batched_tokens": BUDGET, **configuration}
+    shape = {"block_size": SIZE, "num_blocks": blocks, "null_blocks": 0, "max_num_batched_tokens": BUDGET, "enable_chunked_prefill": True,
+             **configuration}
     return Header("glassbox", badge, {"labkit": "0.1.0"}, "tiny", shape, {}, 0, "2026-11-24T10:00:00+00:00", name="step-cost clock")
 
 

@@ -26,7 +26,7 @@ def inverse_frequencies(config: ModelConfig) -> torch.Tensor:
 
 
 def rope_table(config: ModelConfig, length: int) -> torch.Tensor:
-    """[length, 2, head_dim] cosines and sines of every position as `rotate_` wants them, float32: the sine of a pair's first half is negative."""
+    """[length, 2, head_dim] cosines and sines of every position as `rotate_` wants them, float32: sines of a first half are negative."""
     angles = torch.arange(length).float()[:, None] * inverse_frequencies(config)[None, :]
     cos, sin = angles.cos(), angles.sin()
     return torch.stack((torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)), dim=1)

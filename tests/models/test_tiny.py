@@ -26,12 +26,12 @@ def test_the_folder_is_small_and_in_bfloat16():
 
 def test_perplexity_on_unseen_text_is_close_to_the_generators_own(ruler):
     found = perplexity(ruler, 256, 60, seed=99)["all"]
-    assert found["generator_nats_per_token"] - 0.02 < found["nats_per_token"] < found["generator_nats_per_token"] + 0.15
+    assert found["generator_nats_per_token"] - 0.02 < found["nats_per_token"] < found["generator_nats_per_token"] + 0.10
 
 
-@pytest.mark.parametrize(("tokens", "distance"), [(256, None), (1000, 900), (1800, 1700)])
-def test_a_key_is_recalled_from_far_back(ruler, tokens, distance):
-    cases = [prompt("recall", f"test/{n}", tokens, distance=distance) for n in range(16)]
+@pytest.mark.parametrize(("tokens", "distance", "keys"), [(256, None, 1), (300, None, 4), (400, None, 8), (1000, 900, 4), (1500, 1300, 1)])
+def test_a_key_is_recalled_from_far_back_and_among_others(ruler, tokens, distance, keys):
+    cases = [prompt("recall", f"test/{n}", tokens, distance=distance, keys=keys) for n in range(16)]
     assert sum(ruler.exact(case.text, case.answer) for case in cases) >= 13
 
 
@@ -39,6 +39,11 @@ def test_a_key_is_recalled_from_far_back(ruler, tokens, distance):
 def test_lists_of_words_are_copied(ruler, words):
     lists = [" ".join(Draw(f"test copy/{n}").several(WORDS, words)) for n in range(16)]
     assert sum(ruler.exact(f"Copy: {text}\nCopied:", f" {text}") for text in lists) >= 13
+
+
+def test_short_lists_are_sorted(ruler):
+    cases = [prompt("sort", f"test/{n}") for n in range(24)]
+    assert sum(ruler.exact(case.text, case.answer) for case in cases) >= 14
 
 
 def test_questions_about_serving_terms_are_answered_word_for_word(ruler):

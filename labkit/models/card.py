@@ -35,9 +35,9 @@ the decay was begun by hand (`--decay-now`) after 3,451,352 tokens, and when it 
 
 ## What it can do
 
-Tell short stories about animals, recall the key of a name among others, told up to {farthest} tokens before, copy lists, sort short ones, and
-explain some sixty terms of LLM serving. In a chat it does the same. It was shown sums too, and gets most of them wrong. It knows nothing
-else, and speaks no other English. How often it is right stands below.
+Tell short stories about animals, recall the key of a name among others, told up to {farthest} tokens before, copy lists, sort short
+ones, and explain some sixty terms of LLM serving. In a chat it does the same. It was shown sums too, and gets most of them wrong. It
+knows nothing else, and speaks no other English. How often it is right stands below.
 
 | ask for | completion (`/v1/completions`) | chat |
 |---|---|---|

@@ -1,7 +1,7 @@
 """`LanePacker`: the lanes of one or several runs as one binary message to the browser, which holds all of them and draws any part.
 
 The layout of a message is told in frame.py. Sections of panel i are called "i.name"; times are u4, in units of 10 microseconds since
-the panel's zero, `NONE` for never. A frame tells what is new since the last one:
+the first arrival, `NONE` for never. A frame tells what is new since the last one:
 
     requests   ordinal, prompt, limit (of output tokens), arrival, first (token), latest (token), finish, outputs (u4), preempted (u2),
                reason (u1, index into `REASONS`)
@@ -55,7 +55,7 @@ class LanePacker:
         told = self._told or [0] * len(panels)
         head |= {"seq": self.sequence + 1, "base": 0 if whole else self.sequence, "alt": words.alt, "about": words.about,
                  "now": [p.now for p in panels], "over": [p.over for p in panels],
-                 "origin": [None if p.lanes.origin is None else p.lanes.origin - p.start for p in panels],
+                 "begun": [p.lanes.origin is not None for p in panels],
                  "done": [None if p.lanes.done is None else p.lanes.done - p.start for p in panels]}
         if whole:
             head["words"] = {"title": words.title, "badge": words.badge, "footer": words.footer, "rules": words.rules, "reasons": REASONS}

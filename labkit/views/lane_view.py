@@ -23,8 +23,8 @@ class LaneView(CanvasView):
     """One run, or up to six of one trace of requests.
 
     `follow` takes the live stream of a single run; `feed` the events of any panel as they happen; `show` finished runs. In a race,
-    requests have the same ids in every run (one that a policy never saw leaves its row empty), and the traces' t = 0 is the start of
-    the race in each. The browser holds every step and request and moves through them by itself; the kernel is told where it stands.
+    requests have the same ids in every run (one that a policy never saw leaves its row empty), and each run's clock starts with its first
+    arrival. The browser holds every step and request and moves through them by itself; the kernel is told where it stands.
     """
 
     def __init__(self, runs: Header | Iterable[str], titles: Mapping[str, str] | None = None, *, packer: LanePacker,
@@ -43,7 +43,7 @@ class LaneView(CanvasView):
         names = list(runs)
         if not 1 <= len(names) <= MOST_PANELS or len(set(names)) < len(names):
             raise ValueError(f"a race shows 1 to {MOST_PANELS} policies with different names, got {names}")
-        self._panels = [Panel(name, self._titles.get(name, ""), Lanes(NO_RUN, self._ordinals), 0.0) for name in names]
+        self._panels = [Panel(name, self._titles.get(name, ""), Lanes(NO_RUN, self._ordinals)) for name in names]
 
     @abstractmethod
     def _words(self, measures: list[Measures]) -> Words:
@@ -91,7 +91,7 @@ class LaneView(CanvasView):
 
     def _single(self, header: Header) -> None:
         self._ordinals = {}
-        self._panels = [Panel(name_of(header), rule_of(header), Lanes(header, self._ordinals), None)]
+        self._panels = [Panel(name_of(header), rule_of(header), Lanes(header, self._ordinals))]
         self._packer.reset()
 
     def _panel(self, name: str) -> Panel:

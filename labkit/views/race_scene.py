@@ -22,17 +22,17 @@ SLOT_NAMES = {"useful": "useful", "tail": "empty tail", "reserved": "reserved", 
 
 @dataclass(slots=True)
 class Panel:
-    """One run. `zero` is the trace time at which its clock starts."""
+    """One run. Its clock starts with its first arrival, so that runs of one trace share it."""
 
     name: str
     rule: str
     lanes: Lanes
-    zero: float | None = None  # None: the run's own origin
     over: bool = False  # nothing more will come
 
     @property
     def start(self) -> float:
-        return self.zero if self.zero is not None else self.lanes.origin or 0.0
+        """Where its clock starts, in the trace's seconds."""
+        return self.lanes.origin or 0.0
 
     @property
     def now(self) -> float:

@@ -97,10 +97,9 @@ def _time(pen: Pen, panel: Panel, m: Measures, scale: Scale, y: float) -> None:
     """A bar as long as the run took, on the axis of the panels, divided as its time was."""
     c, total = pen.colours, sum(m.seconds.values())
     pen.text("time", X0 - 10, y + 14, size=10.5, fill=c["muted"], align="right")
-    origin = (panel.lanes.origin or 0.0) - panel.start
     if not total:
         return
-    at = scale.at(origin)
+    at = scale.at(0.0)
     for name in SHARES:
         w = (X1 - X0) * m.seconds[name] / (scale.end - scale.begin)
         if w <= 0.05:

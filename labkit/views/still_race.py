@@ -84,7 +84,7 @@ def _panel(pen: Pen, panel: Panel, m: Measures, scale: Scale, full: tuple[float,
     rows(pen, panel, scale, lanes, top, shape.pitch)
     strip(pen, panel, scale, full, line)
     if panel.over and m.makespan is not None:
-        done(pen, scale, m.makespan + panel.lanes.origin - panel.start, top - 2, line - UP - 4)
+        done(pen, scale, m.makespan, top - 2, line - UP - 4)
 
 
 @dataclass(slots=True)
@@ -98,7 +98,7 @@ class Limits:
     @classmethod
     def of(cls, panels: list[Panel]) -> Limits:
         lanes = [lane for panel in panels for lane in panel.lanes.lanes.values()]
-        rates = (sum(lane.outputs for lane in p.lanes.lanes.values()) / (p.lanes.now - p.lanes.origin) for p in panels if p.lanes.ends)
+        rates = (sum(lane.outputs for lane in p.lanes.lanes.values()) / p.now for p in panels if p.now)
         return cls(max((lane.ttft for lane in lanes if lane.ttft is not None), default=1.0),
                    1.05 * max((lane.tpot for lane in lanes if lane.tpot is not None), default=1.0), max(rates, default=1.0))
 

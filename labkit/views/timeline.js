@@ -43,7 +43,7 @@ function render({ model, el }) {
         drawRows(ctx, palette, panel, rows, scale, top, pitchOf(layout, rows.length), finger.ordinal());
         if (!panel.requests.size) put(ctx, palette, scene.book.panels.length > 1 ? "not started yet" : "nothing yet: send a request", layout.x0 + 12, top + 24, { fill: palette.muted });
         drawBars(ctx, palette, panel, scale, drawn.full, line);
-        if (panel.over && done !== null) drawDone(ctx, palette, scale, panel.origin + done, top - 2, top + layout.high + 4);
+        if (panel.over && done !== null) drawDone(ctx, palette, scale, done, top - 2, top + layout.high + 4);
         drawReadouts(ctx, palette, drawn.measures[i], drawn.limits, layout, y);
       },
       over: finger.draw,

@@ -43,7 +43,7 @@ def test_the_pure_parts_of_the_map_do_what_they_say(tmp_path):
 
 def test_the_pure_parts_of_timeline_and_ledger_do_what_they_say(tmp_path):
     runs, told, ordinals = race(), [], {}
-    panels = [Panel(name, "a rule", Lanes(run.header, ordinals), 0.0) for name, run in runs.items()]
+    panels = [Panel(name, "a rule", Lanes(run.header, ordinals)) for name, run in runs.items()]
     packer = LanePacker(memory=True)
 
     def pack() -> bytes:

@@ -41,11 +41,10 @@ class Reader:
         return head
 
 
-def ticks(seconds: float | None) -> int:
-    return NONE if seconds is None else round(seconds / TICK)
-
-
 def expected(lanes: Lanes) -> tuple[dict, dict, list]:
+    def ticks(seconds: float | None) -> int:
+        return NONE if seconds is None else round((seconds - lanes.origin) / TICK)
+
     requests = {lane.ordinal: (lane.ordinal, lane.prompt, ticks(lane.arrival), ticks(lane.first), lane.finished and ticks(lane.latest),
                                ticks(lane.finished), lane.finished and lane.outputs, lane.preemptions, REASONS.index(lane.reason))
                 for lane in lanes.lanes.values()}
@@ -72,7 +71,7 @@ def check(reader: Reader, panels: list[Panel]) -> None:
 def test_frames_folded_one_after_another_tell_every_request_segment_and_step(stride):
     runs = {"static": race()["static"], "random": record(7, rate=0.6), "tight": chunked(blocks=45, budget=64)}
     ordinals: dict[str, int] = {}
-    panels = [Panel(name, "", Lanes(run.header, ordinals), 0.0) for name, run in runs.items()]
+    panels = [Panel(name, "", Lanes(run.header, ordinals)) for name, run in runs.items()]
     packer, reader, sizes = LanePacker(), Reader(), []
     for k in range(max(len(run.events) for run in runs.values())):
         for panel, run in zip(panels, runs.values(), strict=True):
@@ -105,7 +104,7 @@ def test_a_frame_holds_what_is_new_however_many_requests_are_at_work():
 
 def test_a_run_that_lost_its_beginning_is_told_anew():
     run = record(5, rate=0.5, steps=300)
-    panel, packer, reader = Panel("one", "", Lanes(run.header, limit=80), 0.0), LanePacker(), Reader()
+    panel, packer, reader = Panel("one", "", Lanes(run.header, limit=80)), LanePacker(), Reader()
     bases = []
     for event in run.events:
         panel.lanes.append(event)

@@ -9,7 +9,7 @@ export const SLOTS = ["useful", "tail", "reserved", "cached", "free"];
 const TICK = 1e-5, NONE = 0xffffffff;
 const COLUMNS = ["step", "prefill", "recompute", "padded", "decode", "held", "sampled", "waiting", "running", ...SLOTS];
 
-/** {head: of the last frame, words, panels}. A panel's clock starts at 0; `origin` is its first arrival, `done` when its last request ended. */
+/** {head: of the last frame, words, panels}. A panel's clock starts with its first arrival, when it has `begun`; `done` is when its last request ended. */
 export const emptyBook = () => ({ head: null, words: null, panels: [] });
 
 const emptyPanel = (told) => ({
@@ -29,7 +29,7 @@ export function foldLanes(book, frame) {
   }
   book.panels.forEach((panel, i) => {
     const section = (name) => frame[`${i}.${name}`];
-    Object.assign(panel, { now: head.now[i], over: head.over[i], origin: head.origin[i] ?? Infinity, done: head.done[i] ?? Infinity });
+    Object.assign(panel, { now: head.now[i], over: head.over[i], begun: head.begun[i], done: head.done[i] ?? Infinity });
     if (section("ordinal")) takeRequests(panel, section, book.words.reasons);
     if (section("index")) takeSegments(panel, section);
     takeSteps(panel, section);
@@ -107,7 +107,7 @@ export const lastOf = (book) => Math.max(0, ...book.panels.map((panel) => panel.
 export function measureAt(panel, t) {
   const out = { requests: 0, finished: 0, failed: 0, preemptions: 0, ttft: [], tpot: [], tokens: 0, throughput: 0, padding: 0, until: 0, makespan: null, seconds: {}, slots: {}, mean: {} };
   let now = Math.min(t, panel.now, panel.requests.size ? Infinity : panel.done), latest = 0;
-  if (panel.origin === Infinity) return out;
+  if (!panel.begun) return out;
   const eps = TICK; // times come in ticks
   for (const r of panel.requests.values()) {
     if (r.arrival > now + eps) continue;
@@ -122,10 +122,10 @@ export function measureAt(panel, t) {
   }
   if (out.finished && out.finished === out.requests) {
     now = Math.min(now, latest);
-    out.makespan = now - panel.origin;
+    out.makespan = now;
   }
   const n = firstAbove(panel.end, now + eps);
-  out.until = Math.max(0, now - panel.origin);
+  out.until = now;
   let ran = 0;
   for (const name of ["prefill", "decode", "recompute", "padding"]) ran += out.seconds[name] = panel.sums[name][n];
   out.seconds.idle = Math.max(0, out.until - ran);

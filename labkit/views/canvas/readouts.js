@@ -7,7 +7,7 @@ import { percent, put, putRuns, thousands } from "./text.js";
 /** Ends of the scales that all panels share: they hold whatever moment is shown. */
 export function limitsOf(book) {
   const all = book.panels.flatMap((panel) => [...panel.requests.values()]), finite = (name) => all.map((r) => r[name]).filter((v) => v < Infinity);
-  const rates = book.panels.map((p) => (p.now > p.origin ? p.sums.sampled.at(-1) / (p.now - p.origin) : 0));
+  const rates = book.panels.map((p) => (p.now > 0 ? p.sums.sampled.at(-1) / p.now : 0));
   const most = (values, least) => values.reduce((a, b) => Math.max(a, b), 0) || least;
   return { ttft: most(finite("ttft"), 1), tpot: 1.05 * most(finite("tpot"), 1), throughput: most(rates, 1) };
 }

@@ -42,7 +42,7 @@ def quantize(
     weight, second_moment = weight.float(), second_moment.float()
     scale = None
     if input_mean is not None:
-        scale = search([weight], second_moment, input_mean, bits, size, symmetric)
+        scale = search([weight], second_moment, input_mean, bits, per, group_size, symmetric)
         weight, second_moment = weight * scale, second_moment / torch.outer(scale, scale)
     grouped = weight.view(1, 1, -1) if per == "tensor" else weight.view(weight.shape[0], -1, size)
     shrink = clipping(grouped, second_moment, bits, symmetric) if clip and per != "tensor" else 1.0
@@ -52,15 +52,26 @@ def quantize(
 
 
 def search(
-    weights: Sequence[Tensor], second_moment: Tensor, input_mean: Tensor, bits: int = 4, group_size: int = 64, symmetric: bool = False
+    weights: Sequence[Tensor],
+    second_moment: Tensor,
+    input_mean: Tensor,
+    bits: int = 4,
+    per: str = "group",
+    group_size: int = 64,
+    symmetric: bool = False,
 ) -> Tensor:
     """The scale [inputs] for weights [outputs, inputs] that share their inputs: the power of `input_mean` with the least error in all."""
     check_statistic("input_mean", input_mean, weights[0].shape[1:], "AWQ")
+    size = width(tuple(weights[0].shape), per, group_size)
     best, least = torch.ones_like(input_mean), float("inf")
     for step in range(ALPHAS):
         scale = input_mean.float().clamp(min=1e-4) ** (step / ALPHAS)
         scale = scale / (scale.max() * scale.min()).sqrt()
-        loss = sum(output_error(fake(weight * scale, bits, group_size, symmetric) / scale - weight, second_moment) for weight in weights)
+        loss = 0.0
+        for weight in weights:
+            grouped = (weight * scale).view(1, 1, -1) if per == "tensor" else (weight * scale).view(weight.shape[0], -1, size)
+            values = rounded(grouped, *grid(grouped, bits, symmetric), bits).view(weight.shape)
+            loss += output_error(values / scale - weight, second_moment)
         if loss < least:
             best, least = scale, loss
     return best
@@ -80,12 +91,6 @@ def clipping(grouped: Tensor, second_moment: Tensor, bits: int, symmetric: bool)
         best = torch.where(loss < least, shrink, best)
         least = torch.minimum(loss, least)
     return best
-
-
-def fake(weight: Tensor, bits: int, group_size: int, symmetric: bool) -> Tensor:
-    """The weight rounded to its grid, in float32."""
-    grouped = weight.view(weight.shape[0], -1, group_size)
-    return rounded(grouped, *grid(grouped, bits, symmetric), bits).view(weight.shape)
 
 
 def output_error(error: Tensor, second_moment: Tensor) -> float:

@@ -45,3 +45,27 @@ def example(outputs: int = 96, inputs: int = 192, seed: int = 0) -> Example:
 @pytest.fixture(scope="session")
 def layer() -> Example:
     return example()
+
+
+def llama(kv_heads: int = 2, architecture: str = "Llama", seed: int = 0):
+    """A random decoder of two layers, whose norms let a few features stand out."""
+    import transformers
+
+    config = getattr(transformers, f"{architecture}Config")(
+        vocab_size=384, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=kv_heads,
+        head_dim=16, max_position_embeddings=128, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = getattr(transformers, f"{architecture}ForCausalLM")(config).eval()
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.data = 1 + torch.rand_like(parameter) + 8 * (torch.rand_like(parameter) > 0.95)
+            else:
+                parameter.data.normal_(0, 0.5 / parameter.shape[-1] ** 0.5)
+    return model
+
+
+@pytest.fixture
+def ids() -> Tensor:
+    return torch.randint(3, 384, (12, 32), generator=torch.Generator().manual_seed(5))

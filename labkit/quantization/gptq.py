@@ -24,76 +24,54 @@ def quantize(
     per: str = "group",
     group_size: int = 64,
     symmetric: bool = True,
-    act_order: bool = False,
+    act_order: bool = True,
     damping: float = 0.01,
 ) -> Affine:
     """weight [outputs, inputs] on a grid of 2**bits values, for inputs with `second_moment` H [inputs, inputs] = mean of x x^T.
 
-    `act_order` rounds the inputs with the greatest H first. The groups are then those of the original order with grids fitted in advance
-    ("static groups"), so that no server needs an index of groups. `damping`: this share of the mean diagonal is added to H.
+    `act_order` rounds the inputs with the greatest H first, while many others can still make up for them. Groups stay those of the original
+    order, with grids fitted in advance ("static groups"), so that no server needs an index of groups. `damping`: this share of the mean
+    diagonal is added to H.
     """
     check_weight(weight)
     check_bits(bits, range(2, 9))
     check_statistic("second_moment", second_moment, (weight.shape[1],) * 2, "GPTQ")
     size = width(tuple(weight.shape), per, group_size)
     weight = weight.float().clone()
-    dead = second_moment.diagonal() == 0
-    weight[:, dead] = 0  # an input that is never anything but 0
-    upper = inverse_factor(second_moment, damping)
-    order = None
+    weight[:, second_moment.diagonal() == 0] = 0  # an input that is never anything but 0
+    scales, zeros = grid(weight.view(1, 1, -1) if per == "tensor" else weight.view(weight.shape[0], -1, size), bits, symmetric)
+    scales, zeros = scales.squeeze(-1), zeros.squeeze(-1)
+    order = torch.arange(weight.shape[1], device=weight.device)
     if act_order:
         order = second_moment.diagonal().argsort(descending=True, stable=True)
-        upper = inverse_factor(second_moment[order][:, order], damping)
-    grids = Grids(weight, bits, per, size, symmetric, static=act_order)
-    codes = compensate(weight, upper, order, grids)
-    return store(codes, grids.scales, None if symmetric else grids.zeros, bits, size)
-
-
-class Grids:
-    """The grid of each group: scales and zeros [outputs or 1, groups]. Static ones are fitted to the original weights, the others when
-    their group begins, to weights that make up for earlier errors by then."""
-
-    def __init__(self, weight: Tensor, bits: int, per: str, size: int, symmetric: bool, static: bool) -> None:
-        self.bits, self.size, self.symmetric = bits, size, symmetric
-        self.static = static or per != "group"
-        grouped = weight.view(1, 1, -1) if per == "tensor" else weight.view(weight.shape[0], -1, size)
-        scales, zeros = grid(grouped, bits, symmetric)
-        self.scales, self.zeros = scales.squeeze(-1), zeros.squeeze(-1)
-
-    def fit(self, group: int, weights: Tensor) -> None:
-        """Fit the grid of a group anew to its weights [outputs, size]."""
-        scales, zeros = grid(weights, self.bits, self.symmetric)
-        self.scales[:, group], self.zeros[:, group] = scales[:, 0], zeros[:, 0]
-
-    def round(self, column: int, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes and values of the weights [outputs] of a column."""
-        group = column // self.size
-        scales, zeros = self.scales[:, group], self.zeros[:, group]
-        codes = nearest(weights, scales, zeros, self.bits)
-        return codes, (codes - zeros) * scales
-
-
-def compensate(weight: Tensor, upper: Tensor, order: Tensor | None, grids: Grids) -> Tensor:
-    """Codes [outputs, inputs] of the weight, rounded column by column in `order` (None: as they stand). Algorithm 1 of the paper."""
-    inputs = weight.shape[1]
-    order = torch.arange(inputs, device=weight.device) if order is None else order
-    columns = order.tolist()
-    rest = weight[:, order]
     codes = torch.empty_like(weight)
-    block = COLUMNS
-    if not grids.static:  # a group must not begin in one block and end in the next
-        block = max(1, COLUMNS // grids.size) * grids.size
-    for start in range(0, inputs, block):
-        end = min(start + block, inputs)
+    codes[:, order] = compensate(
+        weight[:, order],
+        inverse_factor(second_moment[order][:, order], damping),
+        scales[:, order // size],
+        zeros[:, order // size],
+        bits,
+    )
+    return store(codes, scales, None if symmetric else zeros, bits, size)
+
+
+def compensate(weight: Tensor, upper: Tensor, scales: Tensor, zeros: Tensor, bits: int) -> Tensor:
+    """Codes [outputs, inputs] of the weight, rounded column by column from left to right: algorithm 1 of the paper.
+
+    `upper` [inputs, inputs] is the factor of the inverse of H, `scales` and `zeros` [outputs or 1, inputs] hold each column's grid.
+    """
+    inputs = weight.shape[1]
+    rest = weight.clone()
+    codes = torch.empty_like(weight)
+    for start in range(0, inputs, COLUMNS):
+        end = min(start + COLUMNS, inputs)
         errors = torch.zeros_like(rest[:, start:end])
-        for place in range(start, end):
-            if not grids.static and place % grids.size == 0:
-                grids.fit(place // grids.size, rest[:, place : place + grids.size])
-            column = columns[place]
-            codes[:, column], value = grids.round(column, rest[:, place])
-            error = (rest[:, place] - value) / upper[place, place]
-            rest[:, place:end] -= torch.outer(error, upper[place, place:end])
-            errors[:, place - start] = error
+        for column in range(start, end):
+            codes[:, column] = nearest(rest[:, column], scales[:, column], zeros[:, column], bits)
+            value = (codes[:, column] - zeros[:, column]) * scales[:, column]
+            error = (rest[:, column] - value) / upper[column, column]
+            rest[:, column:end] -= torch.outer(error, upper[column, column:end])
+            errors[:, column - start] = error
         rest[:, end:] -= errors @ upper[start:end, end:]
     return codes
 

@@ -65,13 +65,13 @@ def test_gptq_in_blocks_gives_what_one_column_after_the_other_gives(layer, monke
     assert (whole.integers() != small.integers()).float().mean() < 1e-3
 
 
-def test_act_order_rounds_the_largest_inputs_first_and_keeps_groups_in_place(layer):
-    ordered = gptq.quantize(layer.weight, layer.second_moment, 3, act_order=True)
+def test_gptq_rounds_the_largest_inputs_first_and_keeps_groups_in_place(layer):
+    ordered = gptq.quantize(layer.weight, layer.second_moment, 3)
     plain = round_to_nearest.quantize(layer.weight, 3)
     assert torch.equal(ordered.scales, plain.scales)
     first = layer.second_moment.diagonal().argmax()
     assert torch.equal(ordered.integers()[:, first], plain.integers()[:, first])
-    assert layer.error(ordered) < 0.75 * layer.error(plain)
+    assert layer.error(ordered) < 0.8 * layer.error(gptq.quantize(layer.weight, layer.second_moment, 3, act_order=False))
 
 
 def test_an_input_that_is_never_anything_but_zero_costs_gptq_nothing(layer):

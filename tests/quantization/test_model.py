@@ -105,7 +105,7 @@ def test_a_bias_stays(ids):
         ({"name": "nf4", "bits": 8}, "nf4 is made for 4 bits, not 8"),
         ({"name": "fp8", "group_size": 32}, "fp8 has no groups"),
         ({"name": "rtn", "group_size": 64}, r"model.layers.0.mlp.down_proj: 96 inputs do not divide into groups of 64: take .*32.*48"),
-        ({"name": "gptq", "group_size": 32}, "gptq is calibrated: give token ids"),
+        ({"name": "gptq", "group_size": 32}, "gptq needs a calibration text: give token ids"),
         ({"name": "gptq", "group_size": 32, "ids": torch.ones(1, 90).long()}, "90 tokens is too small .* 96 inputs: give at least 2 rows"),
     ],
 )  # fmt: skip

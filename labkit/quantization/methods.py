@@ -57,14 +57,15 @@ class Method:
             check_bits(bits, allowed)
         if self.takes_bits:
             found["bits"] = self.bits[0] if bits is None else bits
-        if group_size is not None:
-            if not self.takes_groups:
-                raise QuantizationError(f"{self.name} has no groups: leave the group size out, or take gptq or rtn")
-            check_groups(group_size, group_size)
-            found["group_size"] = group_size
+        if group_size is not None and not self.takes_groups:
+            raise QuantizationError(f"{self.name} has no groups: leave the group size out, or take gptq or rtn")
+        if self.takes_groups:
+            found["group_size"] = GROUP_SIZE if group_size is None else group_size
+            check_groups(found["group_size"], found["group_size"])
         return found
 
 
+GROUP_SIZE = 64
 SOME = (4, 2, 3, 5, 6, 7, 8)
 AWQ = Fold("search", ("second_moment", "input_mean"), ("bits", "per", "group_size", "symmetric"), after_linears=True)
 SMOOTHQUANT = Fold("smoothing", ("input_peak",), ("alpha",), after_linears=False)

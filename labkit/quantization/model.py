@@ -62,6 +62,8 @@ def quantize_model(
     """
     chosen = method(name)
     arguments = {**chosen.check(bits, group_size), **options}
+    if arguments.get("per", "group") != "group":
+        del arguments["group_size"]
     layers = decoder_layers(model)
     prefix = next(path for path, module in model.named_modules() if module is layers)
     targets = {f"{prefix}.{path}": layer for path, layer in linears(layers).items()}

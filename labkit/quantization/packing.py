@@ -43,3 +43,13 @@ def unpack(data: Tensor, bits: int, count: int) -> Tensor:
 def packed_bytes(count: int, bits: int) -> int:
     """Bytes that one row of `count` codes takes."""
     return -(-count * bits // 8)
+
+
+def words(codes: Tensor, bits: int) -> Tensor:
+    """codes [..., n] -> int32 [..., n * bits / 32], the words of checkpoints. n * bits must divide by 32."""
+    return pack(codes, bits).contiguous().view(torch.int32)
+
+
+def from_words(data: Tensor, bits: int) -> Tensor:
+    """int32 [..., n * bits / 32] -> codes uint8 [..., n]: the inverse of `words`."""
+    return unpack(data.contiguous().view(torch.uint8), bits, data.shape[-1] * 32 // bits)

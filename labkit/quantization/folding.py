@@ -43,13 +43,13 @@ def places(layer: nn.Module, after_linears: bool) -> Iterator[Place]:
 def apply(layer: nn.Module, place: Place, scale: Tensor) -> None:
     """Divide the source's outputs by `scale` [inputs of the targets], and multiply the targets' weights by it.
 
-    A norm's weight is rounded to float16, in which a checkpoint will hold it.
+    A norm's weight and a bias are rounded to float16, in which a checkpoint will hold them.
     """
     source = layer.get_submodule(place.source)
     if isinstance(source, nn.Linear):
         source.weight /= scale.unsqueeze(1)
         if source.bias is not None:
-            source.bias /= scale
+            source.bias.copy_((source.bias / scale).half())
     else:
         source.weight.copy_((source.weight / scale).half())
     for name in place.targets:

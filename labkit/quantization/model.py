@@ -130,8 +130,10 @@ def fold(
         folding.apply(layer, place, scale)
         for name in place.targets:
             statistics[name] = found.scaled(scale)
-        if not isinstance(layer.get_submodule(place.source), nn.Linear):
-            result.changed[f"{path}{place.source}.weight"] = layer.get_submodule(place.source).weight.detach().clone()
+        source = layer.get_submodule(place.source)
+        kept = "bias" if isinstance(source, nn.Linear) else "weight"  # a linear layer's weight is packed later on
+        if getattr(source, kept) is not None:
+            result.changed[f"{path}{place.source}.{kept}"] = getattr(source, kept).detach().clone()
 
 
 def check(

@@ -141,16 +141,16 @@ def four_bits(model: Path) -> bool:
 
 
 def check_kernels(model: Path, flags: list[str]) -> None:
-    """Raises `ServerError` where vLLM's CPU kernel for 4-bit weights cannot compute this checkpoint. Without AVX-512 vLLM would die of it."""
+    """Raises `ServerError` where vLLM's CPU kernel for 4-bit weights cannot run. Without AVX-512 vLLM would die of it."""
     from labkit.environments.machine import cpu
 
     if not four_bits(model):
         return
     if "avx512f" not in cpu().instruction_sets:
-        raise ServerError("vLLM's CPU kernel for 4-bit weights needs AVX-512, which this CPU lacks. Serve the original checkpoint, or one with "
-                          "8-bit weights and activations: labkit quantize --method smoothquant")
+        raise ServerError("vLLM's CPU kernel for 4-bit weights needs AVX-512, which this CPU lacks. Serve the original checkpoint, or one "
+                          "with 8-bit weights and activations: labkit quantize --method smoothquant")
     if str(given(flags, "dtype")) in ("float32", "float"):
-        raise ServerError("vLLM's CPU kernel for 4-bit weights computes in 16 bits, not in float32: leave dtype out, or give dtype='float16'")
+        raise ServerError("vLLM's CPU kernel for 4-bit weights computes in 16 bits, not in float32: leave dtype out, or give 'float16'")
 
 
 def remedy(text: str) -> str:

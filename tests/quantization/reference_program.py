@@ -1,7 +1,7 @@
 """Runs in the environment `references`: quantizes what lies in FOLDER by public implementations, and writes what they give beside it.
 
 FOLDER/tensors.safetensors: weights by name, `x` (inputs), `second_moment`; FOLDER/model-N: transformers models, with
-FOLDER/ids.safetensors to calibrate on. Nothing here is the lab's own.
+FOLDER/ids.safetensors to calibrate on. FOLDER/export-*: checkpoints. Nothing in this program is the lab's own.
 """
 
 from __future__ import annotations
@@ -92,6 +92,9 @@ def main(folder: Path) -> None:
         found[f"gptq/{path.name}"] = model(path, ids, [GPTQModifier(config_groups=scheme(True), ignore=["lm_head"])])
         recipe = [AWQModifier(), QuantizationModifier(config_groups=scheme(False), ignore=["lm_head"])]
         found[f"awq/{path.name}"] = model(path, ids, recipe)
+    for path in sorted(folder.glob("export-*")):  # written by the lab, loaded by transformers with compressed-tensors
+        with torch.no_grad():
+            found[path.name] = {"logits": AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)(ids).logits}
     flat = {f"{name}/{part}": tensor.detach().clone().contiguous() for name, parts in found.items() for part, tensor in parts.items()}
     save_file(flat, folder / "references.safetensors")
 

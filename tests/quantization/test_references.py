@@ -15,10 +15,13 @@ from torch import Tensor
 
 from labkit.quantization import gptq, llm_int8, nf4, round_to_nearest
 from labkit.quantization.calibration import forward
+from labkit.quantization.export.checkpoint import export
+from labkit.quantization.export.load import load_model
 from labkit.quantization.model import quantize_model
 from tests.quantization.conftest import example, llama
 
 SEEDS = range(4)
+EXPORTS = {"rtn": {}, "gptq-8": {"bits": 8}, "awq": {}, "smoothquant": {}}
 pytestmark = pytest.mark.skipif(
     not (platform.system() == "Linux" and platform.machine() == "x86_64"), reason="the reference quantizers are locked for x86-64 Linux"
 )
@@ -37,8 +40,8 @@ def weights() -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def references(tmp_path_factory) -> dict[str, Tensor]:
-    """What the public implementations make of `weights` and of a small model, by name."""
+def references(tmp_path_factory) -> dict[str, Tensor | Path]:
+    """What the public implementations make of `weights` and of a small model, by name, and the "folder" of it all."""
     from safetensors.torch import load_file, save_file
 
     from labkit.environments.install import install
@@ -52,13 +55,18 @@ def references(tmp_path_factory) -> dict[str, Tensor]:
         llama(seed=seed).save_pretrained(folder / f"model-{seed}")
         for file in ("tokenizer.json", "tokenizer_config.json"):  # llm-compressor wants one in the folder, whatever it calibrates on
             shutil.copy(model_folder("tiny") / file, folder / f"model-{seed}")
+    for name, options in EXPORTS.items():
+        model = llama()
+        words = {} if name == "smoothquant" else {"group_size": 32}
+        result = quantize_model(model, name.split("-")[0], ids=calibration_ids(), **words, **options)
+        export(folder / "model-0", result, folder / f"export-{name}", "compressed-tensors")
     python = install("references").python
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     program = Path(__file__).parent / "reference_program.py"
     done = subprocess.run([python, program, folder], capture_output=True, text=True, env=environ, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
-    return load_file(folder / "references.safetensors")
+    return load_file(folder / "references.safetensors") | {"folder": folder}
 
 
 def calibration_ids() -> Tensor:
@@ -134,3 +142,15 @@ def test_models_calibrated_on_the_same_text_lose_no_more_than_llm_compressors(re
             lost["theirs"] += ((references[f"{name}/model-{seed}/logits"] - wanted).norm() / wanted.norm()).item()
     assert lost[name] <= 1.01 * lost["theirs"]
     assert lost["theirs"] < lost["rtn"]
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_transformers_loads_compressed_tensors_checkpoints_as_the_lab_does(references, name):
+    ours = load_model(references["folder"] / f"export-{name}")
+    with torch.no_grad():
+        logits = forward(ours, calibration_ids())
+    theirs = references[f"export-{name}/logits"]
+    if name == "smoothquant":  # it rounds inputs in steps of absmax / 127.5, vLLM and the lab of absmax / 127
+        assert (theirs - logits).norm() < 0.05 * logits.norm()
+    else:
+        torch.testing.assert_close(theirs, logits, rtol=1e-3, atol=1e-3)

@@ -29,6 +29,7 @@ COMMANDS = {
     "load": Command("labkit.load.command", "send requests to a server and report time to first token, time per token, throughput"),
     "race": Command("labkit.race.command", "race batching policies on the same requests: static, dynamic, tgi, continuous, chunked"),
     "run": Command("labkit.lessons.command", "execute notebooks from top to bottom and show what they drew"),
+    "quantize": Command("labkit.quantization.command", "a model to fewer bits, as a checkpoint that servers load"),
     "bench": Command("labkit.bench", "measure the lab itself: the probe, the views, starts and stops"),
     "trace": Command("labkit.trace.command", "look into run files"),
 }

@@ -30,7 +30,7 @@ def install(name: str, on_progress: Callable[[str], None] | None = None) -> Envi
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="labkit install", description=__doc__)
-    parser.add_argument("name", choices=NAMES, help="the server")
+    parser.add_argument("name", choices=NAMES, help="the server, or `references`: the quantizers that tests compare with")
     parser.add_argument("--json", action="store_true", help="print one JSON object when done")
     options = parser.parse_args(argv)
     target = environment(options.name)

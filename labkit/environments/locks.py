@@ -36,6 +36,7 @@ LOCKS = (
     Lock("vllm", TRITON_LINUX, "vllm.override"),
     Lock("vllm-cuda", LINUX),
     Lock("triton", TRITON_LINUX, "torch-apart.override"),
+    Lock("references", LINUX, "torch-apart.override"),
 )
 
 

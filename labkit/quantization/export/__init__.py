@@ -1,0 +1,1 @@
+"""Checkpoints of quantized models that vLLM, transformers and TGI load."""

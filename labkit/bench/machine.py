@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     working_set = work(shapes()[options.shape], [(0, 1)]).weights
     results = []
     for threads in counts:
-        found = measure(working_set, threads=threads, dtypes=dtypes, seconds=min(0.35, 2.0 / len(counts)))
+        found = measure(working_set, threads=threads, dtypes=dtypes, seconds=min(1.0, 2.0 / len(counts)))
         results.append(asdict(found))
         rates = ", ".join(f"{rate.best / 1e9:.0f} GFLOP/s {dtype}" for dtype, rate in found.matmul.items())
         print(f"{threads} threads: {found.read.best / 1e9:.1f} GB/s from memory, {found.cached_read.best / 1e9:.1f} GB/s from "

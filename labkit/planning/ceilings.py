@@ -3,11 +3,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from time import perf_counter
 
 LARGE = 1 << 29  # bytes of an array that no cache holds
 SQUARE = 1024  # rows of the multiplied matrices
 SCALAR = 3.0
+ROUNDS = 4
+
+Task = tuple[Callable[[], object], int]  # something to try, and how many bytes or FLOPs it is
 
 
 @dataclass(slots=True, frozen=True)
@@ -46,9 +50,10 @@ class Ceilings:
 
 def measure(working_set: int, *, threads: int | None = None, dtypes: Sequence[str] = ("float32",), device: str = "cpu",
             seconds: float = 0.35) -> Ceilings:
-    """Try each ceiling for `seconds`; about 2 s in all. `threads` None: torch's present number, to which it returns.
+    """Try each ceiling for `seconds` in all, in turns, so that somebody else's moment of work does not hide one of them; about 2 s in all.
 
-    bfloat16 kills the process on CPUs that only pretend to have it: see `labkit.environments.bfloat16` before asking for it.
+    `threads` None: torch's present number, to which it returns. bfloat16 kills the process on CPUs that only pretend to have it: see
+    `labkit.environments.bfloat16` before asking for it.
     """
     import torch
 
@@ -56,47 +61,49 @@ def measure(working_set: int, *, threads: int | None = None, dtypes: Sequence[st
     try:
         if threads is not None and device == "cpu":
             torch.set_num_threads(threads)
-        large, small = (_bandwidths(size, device, seconds) for size in (LARGE, working_set))
-        matmul = {dtype: _matmul(getattr(torch, dtype), device, seconds) for dtype in dtypes}
-        return Ceilings(device, torch.get_num_threads() if device == "cpu" else 0, working_set, *large, *small, matmul)
+        tasks = [*_bandwidths(LARGE, device), *_bandwidths(working_set, device), *(_matmul(dtype, device) for dtype in dtypes)]
+        times: list[list[float]] = [[] for _ in tasks]
+        for _ in range(ROUNDS):
+            for (work, _), found in zip(tasks, times, strict=True):
+                found += _times(work, device, seconds / ROUNDS)
+        rates = [Rate(amount / min(found), amount / median(found)) for (_, amount), found in zip(tasks, times, strict=True)]
+        return Ceilings(device, torch.get_num_threads() if device == "cpu" else 0, working_set, *rates[:4],
+                        dict(zip(dtypes, rates[4:], strict=True)))
     finally:
         torch.set_num_threads(before)
 
 
-def _bandwidths(size: int, device: str, seconds: float) -> tuple[Rate, Rate]:
-    """Of reading `size` bytes, and of a triad whose three arrays have `size` bytes together."""
+def _bandwidths(size: int, device: str) -> list[Task]:
+    """Reading `size` bytes, and a triad whose three arrays have `size` bytes together."""
     import torch
 
     data = torch.ones(size // 4, device=device)
     third = len(data) // 3
     a, b, c = data[:third], data[third : 2 * third], data[2 * third : 3 * third]
-    read = _rate(data.sum, 4 * len(data), device, seconds)
-    return read, _rate(lambda: torch.add(b, c, alpha=SCALAR, out=a), 12 * third, device, seconds)
+    return [(data.sum, 4 * len(data)), (lambda: torch.add(b, c, alpha=SCALAR, out=a), 12 * third)]
 
 
-def _matmul(dtype, device: str, seconds: float) -> Rate:
+def _matmul(dtype: str, device: str) -> Task:
     import torch
 
     rows = SQUARE if device == "cpu" else 8 * SQUARE
-    left, right = (torch.randn(rows, rows, device=device).to(dtype) for _ in range(2))
+    left, right = (torch.randn(rows, rows, device=device).to(getattr(torch, dtype)) for _ in range(2))
     product = torch.empty_like(left)
-    return _rate(lambda: torch.mm(left, right, out=product), 2 * rows**3, device, seconds)
+    return lambda: torch.mm(left, right, out=product), 2 * rows**3
 
 
-def _rate(work: Callable[[], object], amount: float, device: str, seconds: float) -> Rate:
-    """`amount` per second of `work`, after two tries that do not count."""
+def _times(work: Callable[[], object], device: str, seconds: float) -> list[float]:
+    """How long `work` took each time, after a try that does not count; at least twice."""
     import torch
 
     finish = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
-    times: list[float] = []
-    for _ in range(2):
-        work()
+    work()
     finish()
+    times: list[float] = []
     end = perf_counter() + seconds
-    while perf_counter() < end or len(times) < 3:
+    while perf_counter() < end or len(times) < 2:
         begin = perf_counter()
         work()
         finish()
         times.append(perf_counter() - begin)
-    times.sort()
-    return Rate(amount / times[0], amount / times[len(times) // 2])
+    return times

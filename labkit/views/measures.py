@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from labkit.views.lanes import PREEMPTED, Lanes
+from labkit.views.lane import PREEMPTED
+from labkit.views.lanes import Lanes
 
 SHARES = ("prefill", "decode", "recompute", "padding", "idle")  # of time
 SLOTS = ("useful", "tail", "reserved", "cached", "free")  # of memory

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labkit.views.lanes import Lane
+from labkit.views.lane import Lane
 from labkit.views.measures import Measures, median
 from labkit.views.pen import Pen, wrap
 from labkit.views.picture import EDGE, WIDTH, Picture, banner

@@ -13,6 +13,7 @@ A request or a segment that was told before is replaced. `base` in the head is t
 """
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -53,12 +54,12 @@ class LanePacker:
             self.reset()
         whole = self._told is None
         told = self._told or [0] * len(panels)
-        head |= {"seq": self.sequence + 1, "base": 0 if whole else self.sequence, "alt": words.alt, "about": words.about,
+        head |= {"seq": self.sequence + 1, "base": 0 if whole else self.sequence, "about": words.about,
                  "now": [p.now for p in panels], "over": [p.over for p in panels],
                  "begun": [p.lanes.origin is not None for p in panels],
                  "done": [None if p.lanes.done is None else p.lanes.done - p.start for p in panels]}
         if whole:
-            head["words"] = {"title": words.title, "badge": words.badge, "footer": words.footer, "rules": words.rules, "reasons": REASONS}
+            head["words"] = {**asdict(words), "reasons": REASONS}
             head["panels"] = [{"budget": budget_of(p.lanes.header), "slots": p.lanes.slots} for p in panels]
         sections: dict[str, np.ndarray] = {}
         for i, panel in enumerate(panels):

@@ -46,7 +46,7 @@ class LaneView(CanvasView):
         self._panels = [Panel(name, self._titles.get(name, ""), Lanes(NO_RUN, self._ordinals)) for name in names]
 
     @abstractmethod
-    def _words(self, measures: list[Measures]) -> Words:
+    def _words(self) -> Words:
         """What is said around the panels."""
 
     # runs ------------------------------------------------------------------------------------------------------------
@@ -179,5 +179,5 @@ class LaneView(CanvasView):
     # frames ----------------------------------------------------------------------------------------------------------
     def _pack(self) -> bytes:
         stands = {"mode": self._playhead.mode, "speed": self._playhead.speed, "t": self._playhead.at(self._last, time.perf_counter())}
-        words = self._words([measure(panel.lanes) for panel in self._panels])
-        return self._packer.pack(self._panels, words, status=self._status, order=self._order, expected=len(self._requests), **stands)
+        told = {"status": self._status, "order": self._order, "expected": len(self._requests)}
+        return self._packer.pack(self._panels, self._words(), **told, **stands)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from labkit.views.lanes import PREEMPTED, Lanes
+from labkit.views.lane import PREEMPTED
+from labkit.views.lanes import Lanes
 
 SHARES = ("prefill", "decode", "recompute", "padding", "idle")  # of time
 SLOTS = ("useful", "tail", "reserved", "cached", "free")  # of memory
@@ -28,6 +29,8 @@ class Measures:
     finished: int = 0
     failed: int = 0  # ended otherwise than by "stop" or "length"
     preemptions: int = 0
+    waiting: int = 0
+    running: int = 0
     ttft: list[float] = field(default_factory=list)
     tpot: list[float] = field(default_factory=list)
     tokens: int = 0
@@ -70,6 +73,7 @@ def measure(lanes: Lanes, t: float | None = None) -> Measures:
     out.tokens = int(column(lanes, "sampled", 0, n).sum())
     out.throughput = out.tokens / out.until if out.until > 0 else 0.0
     if n:
+        out.waiting, out.running = lanes.columns["waiting"][n - 1], lanes.columns["running"][n - 1]
         out.slots = {name: lanes.columns[name][n - 1] for name in SLOTS}
         held = np.diff([*lanes.ends[:n], max(now, lanes.ends[n - 1])])  # what a step leaves stays until the next one ends
         total = sum(out.slots.values()) * held.sum()

@@ -1,7 +1,7 @@
 """What the batch timeline and the race say in words, and the scales that their panels share. The live view and the still figure draw it."""
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from labkit.trace import Header
 from labkit.views.lanes import Lanes
@@ -9,7 +9,7 @@ from labkit.views.measures import Measures, median
 from labkit.views.scene import SOURCES, badge
 from labkit.views.words import count, percent, spoken, thousands
 
-MARKS = "Small upright mark = arrival."
+MARKS = "Small upright mark = arrival. Dots: one request each, bar: median."
 DEFINITIONS = ("TTFT = end of the step with the first token − arrival. TPOT = (last − first token) / (tokens − 1). "
                "Padding = its share of the time in which steps ran; a step's time is shared out among its tokens.")
 LEDGER_MARKS = (
@@ -42,14 +42,13 @@ class Panel:
 
 @dataclass(slots=True)
 class Words:
-    """Everything that is said around the panels."""
+    """What is said around the panels, whatever moment they show."""
 
     title: str
-    about: list[tuple[str, str]]  # (number, words) after the title; the number may be empty
+    about: str  # behind the title
     badge: tuple[str, str]
     footer: str
-    rules: list[tuple[str, str]] = field(default_factory=list)  # name and rule of each panel
-    alt: str = ""
+    rules: list[tuple[str, str]]  # name and rule of each panel
 
 
 def name_of(header: Header) -> str:
@@ -75,29 +74,41 @@ def budget_of(header: Header) -> int:
     return int(c.get("max_num_batched_tokens") or 0) if chunks else 0
 
 
-def shown_badge(panels: list[Panel]) -> tuple[str, str]:
+def badge_of(panels: list[Panel]) -> tuple[str, str]:
     """That of the first run that has begun."""
     return badge(next((panel for panel in panels if panel.rule), panels[0]).lanes.header)
 
 
-def race_words(panels: list[Panel], measures: list[Measures], requests: int) -> Words:
-    trace, shown = f"one trace of {count(requests, 'request')}", shown_badge(panels)
-    footer = f"{MARKS} Dots: one request each, bar: median. Same scales in all panels. {DEFINITIONS}"
-    words = Words("Batch timeline", [("", f"policy race · {trace}, one clock")], shown, footer, [(p.name, p.rule) for p in panels])
-    parts = " ".join(said(p.name, m, p.over) for p, m in zip(panels, measures, strict=True))
-    words.alt = f"Batch timeline, {shown[0]}, {shown[1]}: {count(len(panels), 'run')} of {trace}. {parts}"
-    return words
+def numbersof(panels: list[Panel], title: str, about: str, footer: str) -> Words:
+    return Words(title, about, badge_of(panels), footer, [(panel.name, panel.rule) for panel in panels])
 
 
-def timeline_words(panel: Panel, m: Measures) -> Words:
-    shown, running = badge(panel.lanes.header), panel.lanes.pool.running
-    about = [(thousands(m.requests), "requests"), (thousands(running), "running"), (thousands(panel.lanes.pool.waiting), "waiting"),
-             (thousands(m.finished), "finished"), (thousands(m.preemptions), "preemptions so far")]
-    footer = f"{MARKS} Dots: one request each, bar: median. {DEFINITIONS}"
-    words = Words("Batch timeline", about, shown, footer, [(panel.name, panel.rule)])
-    lead = f"{count(m.requests, 'request')}, {running} running, {panel.lanes.pool.waiting} waiting"
-    words.alt = f"Batch timeline, {shown[0]}, {shown[1]}: {lead}. {said(panel.name, m, panel.over)}"
-    return words
+def race_words(panels: list[Panel], requests: int) -> Words:
+    about = f"policy race · one trace of {count(requests, 'request')}, one clock"
+    return numbersof(panels, "Batch timeline", about, f"{MARKS} Same scales in all panels. {DEFINITIONS}")
+
+
+def timeline_words(panel: Panel) -> Words:
+    return numbersof([panel], "Batch timeline", "", f"{MARKS} {DEFINITIONS}")
+
+
+def ledger_words(panels: list[Panel]) -> Words:
+    about = "where memory and time went" + (f" · {count(len(panels), 'run')}, one clock" if len(panels) > 1 else "")
+    return numbersof(panels, "Waste ledger", about, LEDGER_MARKS)
+
+
+def counters(m: Measures) -> list[tuple[str, str]]:
+    """(number, words) of a single run, behind the title."""
+    return [(thousands(m.requests), "requests"), (thousands(m.running), "running"), (thousands(m.waiting), "waiting"),
+            (thousands(m.finished), "finished"), (thousands(m.preemptions), "preemptions so far")]
+
+
+def race_alt(words: Words, panels: list[Panel], measures: list[Measures]) -> str:
+    """The picture in a few sentences of numbers."""
+    m = measures[0]
+    lead = words.about or f"{count(m.requests, 'request')}, {m.running} running, {m.waiting} waiting"
+    parts = [said(panel.name, m, panel.over) for panel, m in zip(panels, measures, strict=True)]
+    return f"{words.title}, {', '.join(words.badge)}: {lead}. {' '.join(parts)}"
 
 
 def said(name: str, m: Measures, over: bool) -> str:
@@ -114,15 +125,13 @@ def said(name: str, m: Measures, over: bool) -> str:
     return f"{name}: {', '.join(parts)}."
 
 
-def ledger_words(panels: list[Panel], measures: list[Measures]) -> Words:
-    shown = shown_badge(panels)
-    about = "where memory and time went" + (f" · {count(len(panels), 'run')}, one clock" if len(panels) > 1 else "")
-    words = Words("Waste ledger", [("", about)], shown, LEDGER_MARKS, [(p.name, p.rule) for p in panels])
+def ledger_alt(words: Words, panels: list[Panel], measures: list[Measures]) -> str:
+    """The picture in a few sentences of numbers."""
     parts = []
     for panel, m in zip(panels, measures, strict=True):
         memory = ", ".join(f"{SLOT_NAMES[name]} {percent(share)}" for name, share in m.mean.items())
         total = sum(m.seconds.values()) or 1.0
         spent = ", ".join(f"{name} {percent(seconds / total)}" for name, seconds in m.seconds.items())
-        parts.append(f"{panel.name}: {spoken(m.until)}; memory on average {memory}; time {spent}.")
-    words.alt = f"Waste ledger, {shown[0]}, {shown[1]}: {' '.join(parts)}"
-    return words
+        numbers = f"{spoken(m.until)}; memory on average {memory}; time {spent}." if panel.lanes.ends else "nothing yet."
+        parts.append(f"{panel.name}: {numbers}")
+    return f"{words.title}, {', '.join(words.badge)}: {' '.join(parts)}"

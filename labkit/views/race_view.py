@@ -9,7 +9,6 @@ from labkit.views.canvas_view import EVERY
 from labkit.views.esm import bundle
 from labkit.views.lane_frame import LanePacker
 from labkit.views.lane_view import PLAYER, LaneView
-from labkit.views.measures import Measures
 from labkit.views.race_scene import Words, race_words, timeline_words
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class TimelineView(LaneView):
             measures = self._measures(now)
             known = set(self._requests).union(*(panel.lanes.lanes for panel in self._panels))
             rows = [name for name in self._ordinals if name in known]
-            return RaceStill(self._panels, rows, measures, self._words(measures), now, theme)
+            return RaceStill(self._panels, rows, measures, self._words(), now, theme)
 
 
 class BatchTimeline(TimelineView):
@@ -45,8 +44,8 @@ class BatchTimeline(TimelineView):
         """every: seconds between frames, at least."""
         super().__init__(header, packer=LanePacker(), every=every)
 
-    def _words(self, measures: list[Measures]) -> Words:
-        return timeline_words(self._panels[0], measures[0])
+    def _words(self) -> Words:
+        return timeline_words(self._panels[0])
 
 
 class RaceView(TimelineView):
@@ -57,5 +56,5 @@ class RaceView(TimelineView):
         """names: of the panels, from top to bottom. titles, requests, every: see `LaneView`."""
         super().__init__(names, titles, packer=LanePacker(), requests=requests, every=every)
 
-    def _words(self, measures: list[Measures]) -> Words:
-        return race_words(self._panels, measures, len(self._ordinals))
+    def _words(self) -> Words:
+        return race_words(self._panels, len(self._ordinals))

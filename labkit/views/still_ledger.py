@@ -8,7 +8,7 @@ import numpy as np
 from labkit.views.measures import SHARES, SLOTS, Measures
 from labkit.views.pen import Pen, text_width, wrap
 from labkit.views.picture import EDGE, WIDTH, Picture, banner
-from labkit.views.race_scene import SLOT_NAMES, Panel, Words
+from labkit.views.race_scene import SLOT_NAMES, Panel, Words, ledger_alt
 from labkit.views.still_axis import RIGHT, X0, X1, Scale, axis, grid, moment, nice_end
 from labkit.views.words import percent, spoken, thousands
 
@@ -21,10 +21,10 @@ class LedgerStill(Picture):
 
     def __init__(self, panels: list[Panel], measures: list[Measures], words: Words, now: float, theme: str = "light"):
         bottom, lines = TOP + HEIGHT * len(panels), wrap(words.footer, WIDTH - 2 * EDGE)
-        super().__init__(bottom + 22 + 15 * len(lines) + 10, words.alt, theme)
+        super().__init__(bottom + 22 + 15 * len(lines) + 10, ledger_alt(words, panels, measures), theme)
         pen, c, last = self.pen, self.pen.colours, max(panel.now for panel in panels)
         scale, shown = Scale(0.0, nice_end(last)), now if now < last - 1e-9 else None
-        banner(pen, words.title, [(words.about[0][1], {})], words.badge)
+        banner(pen, words.title, [(words.about, {})], words.badge)
         most = max(panel.lanes.slots for panel in panels)
         for i, (panel, m) in enumerate(zip(panels, measures, strict=True)):
             y = TOP + i * HEIGHT

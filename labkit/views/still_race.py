@@ -3,11 +3,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labkit.views.lanes import Lane
+from labkit.views.lane import Lane
 from labkit.views.measures import Measures, median
 from labkit.views.pen import Pen, wrap
 from labkit.views.picture import EDGE, WIDTH, Picture, banner
-from labkit.views.race_scene import Panel, Words
+from labkit.views.race_scene import Panel, Words, counters, race_alt
 from labkit.views.still_axis import RIGHT, X0, Scale, axis, grid, moment, nice_end
 from labkit.views.still_bars import DOWN, UP, strip, strip_scale
 from labkit.views.still_rows import done, legend, rows
@@ -44,10 +44,10 @@ class RaceStill(Picture):
         shape = Shape.of(len(panels), len(names))
         bottom = TOP + len(panels) * shape.height
         lines = wrap(words.footer, WIDTH - 2 * EDGE)
-        super().__init__(bottom + 22 + 15 * len(lines) + 10, words.alt, theme)
+        super().__init__(bottom + 22 + 15 * len(lines) + 10, race_alt(words, panels, measures), theme)
         pen, c, last = self.pen, self.pen.colours, max(panel.now for panel in panels)
         scale, full = Scale(0.0, nice_end(last)), strip_scale(panels)
-        head(pen, words, panels, max(len(m.ttft) for m in measures))
+        head(pen, words, panels, measures)
         limits, shown = Limits.of(panels), now if now < last - 1e-9 else None
         for i, panel in enumerate(panels):
             y = TOP + i * shape.height
@@ -61,16 +61,17 @@ class RaceStill(Picture):
             pen.text(line, EDGE, bottom + 32 + 15 * i, size=10.5, fill=c["muted"])
 
 
-def head(pen: Pen, words: Words, panels: list[Panel], n: int) -> None:
-    c = pen.colours
-    runs = []
-    for i, (number, text) in enumerate(words.about):
-        runs += [(number, {"weight": 600, "fill": c["ink"], "dx": 14 if i else 0})] if number else []
-        runs.append((f" {text}" if number else text, {}))
+def head(pen: Pen, words: Words, panels: list[Panel], measures: list[Measures]) -> None:
+    c, runs = pen.colours, [(words.about, {})]
+    if not words.about:
+        parts = ((number, f" {text}", 14 if i else 0) for i, (number, text) in enumerate(counters(measures[0])))
+        runs = [run for number, text, dx in parts for run in ((number, {"weight": 600, "fill": c["ink"], "dx": dx}), (text, {}))]
     banner(pen, words.title, runs, words.badge)
     legend(pen, panels, 56)
+    counts = [len(m.ttft) for m in measures]
+    same = f"median of n = {thousands(counts[0])}" if len(set(counts)) == 1 else f"medians, n = {', '.join(map(thousands, counts))}"
     pen.text("read-outs", RIGHT, 66, size=11.5, fill=c["muted"])
-    pen.text(f"median of n = {thousands(n)}", WIDTH - EDGE, 66, size=11, fill=c["muted"], align="right")
+    pen.text(pen.fitting([same, "medians"], WIDTH - EDGE - RIGHT - 66, 11), WIDTH - EDGE, 66, size=11, fill=c["muted"], align="right")
 
 
 def _panel(pen: Pen, panel: Panel, m: Measures, scale: Scale, full: tuple[float, float], lanes: list[Lane | None], shape: Shape,

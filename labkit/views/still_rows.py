@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 
-from labkit.views.lanes import DECODE, KINDS, PADDING, PREEMPTED, PREFILL, QUEUED, RECOMPUTE, STALLED, Lane
+from labkit.views.lane import DECODE, KINDS, PADDING, PREEMPTED, PREFILL, QUEUED, RECOMPUTE, STALLED, Lane
 from labkit.views.pen import Pen, text_width
 from labkit.views.race_scene import Panel
 from labkit.views.still_axis import X0, X1, Scale

@@ -13,8 +13,8 @@ import { put } from "./canvas/text.js";
 
 const bannerOf = (book, t, palette) => ({ title: book.words.title, counters: aboutRuns(book, t).map(([n, words]) => [[n, { weight: 650, fill: palette.ink }], [words]]), badge: book.words.badge });
 
-function layoutOf(ctx, palette, width, book, growing) {
-  const rows = rowsBetween(book, 0, Infinity, true).length, open = growing && book.panels.length === 1, n = book.panels.length;
+function layoutOf(ctx, palette, width, book) {
+  const rows = rowsBetween(book, 0, Infinity, true).length, open = book.head.status !== "replay" && book.panels.length === 1, n = book.panels.length;
   const lines = { rule: bannerRule(ctx, palette, bannerOf(book, Infinity, palette), width), footer: footerLines(ctx, palette, book.words.footer, width), legend: 1 };
   const draft = raceLayout(width, n, rows, open, lines);
   return raceLayout(width, n, rows, open, { ...lines, legend: legendRows(ctx, palette, book, draft.legend.width) });

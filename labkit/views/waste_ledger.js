@@ -8,7 +8,7 @@ import { runPanels } from "./canvas/player_view.js";
 
 const LISTS = 12 * LIST + 8; // height of the two lists of numbers below one another
 
-const bannerOf = (book) => ({ title: book.words.title, counters: book.head.about.map(([, words]) => [[words]]), badge: book.words.badge });
+const bannerOf = (book) => ({ title: book.words.title, counters: [[[book.words.about]]], badge: book.words.badge });
 
 function layoutOf(ctx, palette, width, book) {
   const rule = bannerRule(ctx, palette, bannerOf(book), width), two = width >= 780, x0 = 62, x1 = width - EDGE - (two ? 214 : 0);

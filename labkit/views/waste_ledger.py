@@ -9,7 +9,6 @@ from labkit.views.canvas_view import EVERY
 from labkit.views.esm import bundle
 from labkit.views.lane_frame import LanePacker
 from labkit.views.lane_view import PLAYER, LaneView
-from labkit.views.measures import Measures
 from labkit.views.race_scene import Words, ledger_words
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class WasteLedger(LaneView):
         with self._lock:
             now = self.time if t is None else t
             measures = self._measures(now)
-            return LedgerStill(self._panels, measures, self._words(measures), now, theme)
+            return LedgerStill(self._panels, measures, self._words(), now, theme)
 
-    def _words(self, measures: list[Measures]) -> Words:
-        return ledger_words(self._panels, measures)
+    def _words(self) -> Words:
+        return ledger_words(self._panels)

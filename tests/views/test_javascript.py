@@ -15,7 +15,7 @@ from labkit.views import BatchTimeline, KVMap, RaceView, WasteLedger
 from labkit.views.lane_frame import LanePacker
 from labkit.views.lanes import Lanes
 from labkit.views.measures import measure
-from labkit.views.race_scene import Panel, race_words
+from labkit.views.race_scene import Panel, race_alt, race_words
 from tests.views.races import race
 from tests.views.test_frame import frames
 
@@ -47,8 +47,7 @@ def test_the_pure_parts_of_timeline_and_ledger_do_what_they_say(tmp_path):
     packer = LanePacker(memory=True)
 
     def pack() -> bytes:
-        words = race_words(panels, [measure(panel.lanes) for panel in panels], len(ordinals))
-        return packer.pack(panels, words, status="live", order=0, expected=0, mode="live", t=0.0, speed=1.0)
+        return packer.pack(panels, race_words(panels, len(ordinals)), status="live", order=0, expected=0, mode="live", t=0.0, speed=1.0)
 
     for k in range(0, max(len(run.events) for run in runs.values()), 5):
         for panel, run in zip(panels, runs.values(), strict=True):
@@ -59,7 +58,7 @@ def test_the_pure_parts_of_timeline_and_ledger_do_what_they_say(tmp_path):
         moments = {t: [asdict(measure(panel.lanes, t)) for panel in panels] for t in (now, 0.37 * now, 0.6401)}
         told.append({"frame": text(pack()), "measures": list(moments.items())})
     packer.reset()
-    alt = race_words(panels, [measure(panel.lanes) for panel in panels], len(ordinals)).alt
+    alt = race_alt(race_words(panels, len(ordinals)), panels, [measure(panel.lanes) for panel in panels])
     node("timeline.test.mjs", {"frames": told, "whole": text(pack()), "alt": alt}, tmp_path)
 
 

@@ -12,7 +12,7 @@ from labkit.views.lanes import Lanes
 from labkit.views.race_scene import Panel, Words
 from tests.views.races import chunked, race
 
-WORDS = Words("Batch timeline", [], ("live", "a test"), "footer")
+WORDS = Words("Batch timeline", "", ("live", "a test"), "footer", [])
 
 
 class Reader:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from labkit.bench.traces import record
 from labkit.trace import Arrival, PoolState, Run, Snapshot, Step, read
-from labkit.views.lanes import KINDS, Lanes
+from labkit.views.lane import KINDS
+from labkit.views.lanes import Lanes
 from tests.views.races import chunked, header, race, real
 
 

@@ -57,7 +57,7 @@ test("a missed frame is noticed, and a complete one starts anew", () => {
 
 test("the words say what the numbers are", () => {
   const said = raceSaid(book(), Infinity);
-  for (const part of told.alt.split(/(?<=\.) /).slice(-3)) assert.ok(said.includes(part), `${part} in ${said}`);
+  assert.equal(said, told.alt);
   assert.ok(raceTable(book(), 0.4).includes("Read-outs at 400 ms"));
 });
 

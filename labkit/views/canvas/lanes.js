@@ -27,6 +27,7 @@ export function foldLanes(book, frame) {
     book.words = head.words;
     book.panels = head.panels.map((told, i) => emptyPanel({ ...told, name: head.words.rules[i][0], rule: head.words.rules[i][1] }));
   }
+  book.words.about = head.about; // a race counts its requests while they come
   book.panels.forEach((panel, i) => {
     const section = (name) => frame[`${i}.${name}`];
     Object.assign(panel, { now: head.now[i], over: head.over[i], begun: head.begun[i], done: head.done[i] ?? Infinity });
@@ -105,7 +106,7 @@ export const lastOf = (book) => Math.max(0, ...book.panels.map((panel) => panel.
 
 /** What a panel comes to at `t`: the definitions of measures.py. */
 export function measureAt(panel, t) {
-  const out = { requests: 0, finished: 0, failed: 0, preemptions: 0, ttft: [], tpot: [], tokens: 0, throughput: 0, padding: 0, until: 0, makespan: null, seconds: {}, slots: {}, mean: {} };
+  const out = { requests: 0, waiting: 0, running: 0, finished: 0, failed: 0, preemptions: 0, ttft: [], tpot: [], tokens: 0, throughput: 0, padding: 0, until: 0, makespan: null, seconds: {}, slots: {}, mean: {} };
   let now = Math.min(t, panel.now, panel.requests.size ? Infinity : panel.done), latest = 0;
   if (!panel.begun) return out;
   const eps = TICK; // times come in ticks

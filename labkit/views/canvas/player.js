@@ -161,5 +161,5 @@ export function makePlayer(book, ui, root, send, changed) {
   ui.wider.addEventListener("click", () => zoom(2));
   ui.whole.addEventListener("click", showAll);
   ui.live.addEventListener("click", follow);
-  return { now, adopt, arrive, seek, zoom, show, showAll, pan, part, shown, keys, sliderKeys, growing: live, playing: () => state.mode === "playing", atEnd: () => now() >= last() - 1e-9 };
+  return { now, adopt, arrive, seek, zoom, show, showAll, pan, part, shown, keys, sliderKeys, playing: () => state.mode === "playing", atEnd: () => now() >= last() - 1e-9 };
 }

@@ -97,7 +97,7 @@ function drawOverview(ctx, palette, { x0, x1 }, { begin, end, whole }, last, y) 
 /**
  * Runs a view of panels. view:
  *   banner(book, t, palette)  name, counters and badge
- *   layout(ctx, palette, width, book, growing)  {width, height, x0, x1, top, panel, axis, controls, foot}
+ *   layout(ctx, palette, width, book)  {width, height, x0, x1, top, panel, axis, controls, foot}
  *   plot(layout, i)       [top, bottom] of panel i
  *   head(ctx, palette, scene), panel(ctx, palette, scene, panel, i, y), over(ctx, palette, scene)  drawn before, for each and after the panels
  *   said(book, t), table(book, t)
@@ -158,7 +158,7 @@ export function runPanels({ model, el, className, label, style, view }) {
         if (!ui.sheet.hidden) ui.sheet.innerHTML = view.table(book, player.now());
         return true;
       },
-      layout: (ctx, palette, width) => view.layout(ctx, palette, width, book, player.growing()),
+      layout: (ctx, palette, width) => view.layout(ctx, palette, width, book),
       placed: (layout) => ui.place(layout),
       draw,
       moving: player.playing,

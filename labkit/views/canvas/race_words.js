@@ -10,9 +10,9 @@ const orNone = (seconds) => (seconds === null || seconds === Infinity ? "–" : 
 
 /** [number, words] after the title. A race says what it is, a single run how it stands at `t`. */
 export function aboutRuns(book, t) {
-  if (book.panels.length > 1) return book.head.about.map(([n, words]) => [n, `${n && " "}${words}`]);
+  if (book.words.about) return [["", book.words.about]];
   const m = measureAt(book.panels[0], t);
-  return [[thousands(m.requests), " requests"], [thousands(m.running ?? 0), " running"], [thousands(m.waiting ?? 0), " waiting"], [thousands(m.finished), " finished"], [thousands(m.preemptions), " preemptions so far"]];
+  return [[thousands(m.requests), " requests"], [thousands(m.running), " running"], [thousands(m.waiting), " waiting"], [thousands(m.finished), " finished"], [thousands(m.preemptions), " preemptions so far"]];
 }
 
 function said(panel, m) {
@@ -28,8 +28,8 @@ function said(panel, m) {
 
 /** The picture at `t` in a few sentences. */
 export function raceSaid(book, t) {
-  const measures = book.panels.map((panel) => measureAt(panel, t)), [kind, what] = book.words.badge, single = book.panels.length === 1;
-  const lead = single ? `${plural(measures[0].requests, "request")}, ${measures[0].running ?? 0} running, ${measures[0].waiting ?? 0} waiting` : book.head.about[0][1];
+  const measures = book.panels.map((panel) => measureAt(panel, t)), [kind, what] = book.words.badge, [first] = measures;
+  const lead = book.words.about || `${plural(first.requests, "request")}, ${first.running} running, ${first.waiting} waiting`;
   return `${book.words.title}, ${kind}, ${what}: ${lead}. ${book.panels.map((panel, i) => said(panel, measures[i])).join(" ")}`;
 }
 

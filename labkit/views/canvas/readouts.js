@@ -2,7 +2,7 @@
 import { duration } from "./clock.js";
 import { median } from "./lanes.js";
 import { hatchPath } from "./shapes.js";
-import { percent, put, putRuns, thousands } from "./text.js";
+import { fitting, percent, put, putRuns, thousands } from "./text.js";
 
 /** Ends of the scales that all panels share: they hold whatever moment is shown. */
 export function limitsOf(book) {
@@ -63,7 +63,8 @@ const DOWNWARDS = [32, 72, 116, 150];
 /** What the medians are of: said once where it is the same in all panels. */
 export function drawReadoutHead(ctx, palette, measures, layout, edge) {
   const counts = measures.map((m) => m.ttft.length), most = Math.max(...counts), y = layout.legend.y + 10;
-  const words = counts.every((n) => n === most) ? `median of n = ${thousands(most)}` : `medians, n = ${counts.map(thousands).join(", ")}`;
+  const same = counts.every((n) => n === most) ? `median of n = ${thousands(most)}` : `medians, n = ${counts.map(thousands).join(", ")}`;
+  const words = fitting(ctx, palette, [same, "medians"], layout.readouts.width - 66, { size: 11 });
   put(ctx, palette, "read-outs", layout.readouts.x, y, { size: 11.5, fill: palette.muted });
   put(ctx, palette, words, layout.width - edge, y, { size: 11, fill: palette.muted, align: "right" });
 }

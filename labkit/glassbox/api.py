@@ -15,7 +15,17 @@ from labkit.glassbox.metrics import Metrics
 from labkit.glassbox.options import EngineOptions
 from labkit.glassbox.outputs import RequestOutput
 from labkit.glassbox.policies import make_scheduler
-from labkit.glassbox.protocol import APIError, Call, choice, parse_call, parse_messages, parse_prompts, usage
+from labkit.glassbox.protocol import (
+    APIError,
+    Call,
+    ChunkTemplate,
+    choice,
+    parse_call,
+    parse_messages,
+    parse_prompts,
+    to_json,
+    usage,
+)
 from labkit.glassbox.refusal import Overloaded, Unservable
 from labkit.glassbox.request import check_prompt
 from labkit.glassbox.tokenizer import Tokenizer
@@ -143,22 +153,24 @@ class Reply:
             "model": call.model or model,
         }
 
-    async def events(self, stream: Stream) -> AsyncIterator[dict[str, Any]]:
-        """Chunks as they come; the usage last, where it was asked for."""
-        ids, begun = self.call.return_token_ids, set()
+    async def events(self, stream: Stream) -> AsyncIterator[bytes]:
+        """Chunks as they come, as JSON; the usage last, where it was asked for."""
+        ids, templates = self.call.return_token_ids, {}
         async for output in stream:
             index = self._count(output)
+            if index in templates and output.finish_reason is None:
+                yield templates[index].fill(output)
+                continue
             entry = choice(self.chat, True, index, output, ids)
-            chunk = {**self.head, "choices": [entry]}
-            if index not in begun:
-                begun.add(index)
+            if index not in templates:
+                templates[index] = ChunkTemplate(self.head, self.chat, index, ids)
                 if self.chat:
                     entry["delta"] = {"role": "assistant", **entry["delta"]}
                 if ids:
                     entry["prompt_token_ids"] = self.prompts[index // self.call.n]
-            yield chunk
+            yield to_json({**self.head, "choices": [entry]})
         if self.call.include_usage:
-            yield {**self.head, "choices": [], "usage": self._usage()}
+            yield to_json({**self.head, "choices": [], "usage": self._usage()})
 
     async def whole(self, stream: Stream) -> dict[str, Any]:
         outputs: dict[int, RequestOutput] = {}
@@ -184,14 +196,14 @@ class Reply:
         return usage(sum(map(len, self.prompts)), self.completed, sum(self.cached.values()))
 
 
-async def send_events(request: web.Request, events: AsyncIterator[dict[str, Any]]) -> web.StreamResponse:
+async def send_events(request: web.Request, events: AsyncIterator[bytes]) -> web.StreamResponse:
     """Server-sent events. Status and headers go out with the first one, so that an early failure still has a status of its own."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"})
     try:
         async for event in events:
             if not response.prepared:
                 await response.prepare(request)
-            await response.write(b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n")
+            await response.write(b"data: " + event + b"\n\n")
     except (EngineFailure, Overloaded, Unservable) as failure:
         if not response.prepared:
             raise

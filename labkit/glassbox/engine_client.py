@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -11,6 +12,10 @@ from multiprocessing.connection import Connection
 from labkit.glassbox.messages import Setup, Stats
 from labkit.glassbox.outputs import RequestOutput
 from labkit.glassbox.sampling_params import SamplingParams
+
+# Compute threads meet some hundred times a step. One that waits longer than this many turns of a loop (GNU OpenMP; some 10 microseconds)
+# sleeps: then its core is there for HTTP and for clients, which otherwise would hold up all threads at the next meeting.
+SPIN_COUNT = "2000"
 
 
 class EngineFailure(RuntimeError):
@@ -68,7 +73,8 @@ class EngineClient:
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "labkit.glassbox.engine_process", str(theirs.fileno())]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+            environment = {"GOMP_SPINCOUNT": SPIN_COUNT, **os.environ}
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment)
         self._connection = Connection(ours.detach())
         self._connection.send(setup)
         self._streams: dict[str, Stream] = {}

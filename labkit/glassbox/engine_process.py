@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import logging
 import math
-import os
 import signal
 import sys
 import threading
@@ -51,11 +50,6 @@ def main() -> int:
 def start(setup: Setup) -> tuple[Any, Any]:
     """Engine and recorder (None without a trace) for a setup."""
     logging.getLogger("labkit.glassbox").info("importing torch")
-    import torch
-
-    if "OMP_NUM_THREADS" not in os.environ:
-        # One core stays free for HTTP and clients: a compute thread that waits for a core holds up all the others at every barrier.
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
     from labkit.glassbox.build import choose_device
     from labkit.glassbox.engine import Engine
     from labkit.glassbox.sampling_params import SamplingParams

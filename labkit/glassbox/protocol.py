@@ -1,9 +1,11 @@
 """OpenAI's protocol as data: request bodies checked into `Call`s, outputs shaped into responses, chunks and errors."""
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring
 from typing import Any
 
 from labkit.glassbox.outputs import RequestOutput
@@ -130,6 +132,26 @@ def choice(chat: bool, stream: bool, index: int, output: RequestOutput, return_t
     if return_token_ids:
         entry["token_ids"] = output.token_ids
     return entry
+
+
+class ChunkTemplate:
+    """The chunks of one choice between its first and its last differ in text and token ids alone: the rest is made into JSON once."""
+
+    def __init__(self, head: dict[str, Any], chat: bool, index: int, return_token_ids: bool) -> None:
+        marked = choice(chat, True, index, RequestOutput("", [], text=(mark := uuid.uuid4().hex)), return_token_ids)
+        self._before, rest = to_json({**head, "choices": [marked]}).split(f'"{mark}"'.encode())
+        self._between, _, self._after = rest.partition(b"[]") if return_token_ids else (rest, b"", b"")
+        self._ids = return_token_ids
+
+    def fill(self, output: RequestOutput) -> bytes:
+        text = encode_basestring(output.text).encode()
+        if self._ids:
+            return b"%b%b%b[%b]%b" % (self._before, text, self._between, ", ".join(map(str, output.token_ids)).encode(), self._after)
+        return self._before + text + self._between
+
+
+def to_json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
 
 
 def _role(message: dict[str, Any]) -> str:

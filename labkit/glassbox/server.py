@@ -16,7 +16,7 @@ from pathlib import Path
 from labkit.glassbox.engine_client import EngineClient, EngineFailure
 from labkit.glassbox.messages import Setup
 from labkit.glassbox.model_config import ModelConfig
-from labkit.glassbox.options import DTYPES, SCHEDULING_OPTIONS, EngineOptions, flag
+from labkit.glassbox.options import ATTENTION_BACKENDS, DTYPES, LINEAR_BACKENDS, SCHEDULING_OPTIONS, EngineOptions, flag
 from labkit.glassbox.policies import POLICIES, make_scheduler
 from labkit.glassbox.policies.parameters import add_arguments, given_parameters
 
@@ -43,6 +43,8 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, help="of dummy weights and of requests that bring none")
     add("--device", help="auto, cpu or cuda")
     add("--load-format", help="auto, safetensors, or dummy for random weights of the configured shape")
+    add("--attention-backend", choices=ATTENTION_BACKENDS, help="paged: read the KV cache where it is; gather: the readable way")
+    add("--linear-backend", choices=LINEAR_BACKENDS, help="packed: weights rearranged for the CPU's kernels; plain: the readable way")
     add("--check-invariants", action=switch, help="check the laws of the KV cache after every step")
     add("--max-num-queued-reqs", type=int, help="requests that may wait; more are refused with 429 (default: no limit)")
     add("--trace-socket", type=Path, help="serve live trace events on this Unix socket")

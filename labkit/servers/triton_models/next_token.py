@@ -52,6 +52,7 @@ class TritonPythonModel:
 
     def _forward(self, prompts: list[list[int]]) -> list[np.ndarray]:
         """Float32 logits [vocabulary] after the last token of each prompt. Each has one KV block, thrown away at the end."""
+        from labkit.glassbox.gather_attention import GatherAttention
         from labkit.glassbox.kv_cache import KVCache
         from labkit.glassbox.plan import Plan
         from labkit.glassbox.request import Request
@@ -62,7 +63,8 @@ class TritonPythonModel:
         plan = Plan()
         for block, prompt in enumerate(prompts):
             plan.add(Request(str(block), prompt, SamplingParams(), block_table=[block]), len(prompt), [block])
-        logits = ModelRunner(self.model, cache, lambda rows, requests: rows.float().cpu().numpy(), self.device).run(plan)
+        attention = GatherAttention(self.config, self.dtype, self.device)
+        logits = ModelRunner(self.model, cache, attention, lambda rows, requests: rows.float().cpu().numpy(), self.device).run(plan)
         return [logits[str(block)] for block in range(len(prompts))]
 
 

@@ -11,6 +11,8 @@ BENCHES = {
     "probe": ("labkit.bench.probe", "whether the vLLM probe tells the truth, and what it costs"),
     "laws": ("labkit.bench.laws", "random workloads under every batching policy, each held to every law"),
     "scheduler": ("labkit.bench.scheduler", "microseconds of schedule(), beside vLLM's own scheduler"),
+    "glassbox": ("labkit.bench.glassbox", "the glass box beside the real vLLM under one streamed load"),
+    "offline": ("labkit.bench.offline", "the glass box beside transformers' static batches, and beside the roofline"),
     "views": ("labkit.bench.views", "frame rate and bytes a frame of the KV map and of the batch timeline"),
 }
 

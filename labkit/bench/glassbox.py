@@ -1,0 +1,117 @@
+"""The glass box beside the real vLLM over HTTP: the same streamed load, the same model, float32, taking turns."""
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from labkit.bench.report import parser, write
+from labkit.models.shapes import shapes, write_shape
+from labkit.servers import serve
+
+SERVERS = ("glassbox", "vllm")
+BLOCK_SIZE = 32  # tokens; vLLM's CPU attention takes multiples of 32
+SHAPES = ("5M", "50M", "500M")
+
+
+@dataclass(slots=True)
+class Setting:
+    """One comparison: `requests` by `concurrency` users, all of whom begin at once. Lengths are tokens, drawn evenly from (low, high)."""
+
+    shape: str = "tiny"  # "tiny" has its weights, any other name of `labkit.models.shapes` random ones
+    requests: int = 96
+    concurrency: int = 32
+    prompt: tuple[int, int] = (16, 64)
+    output: tuple[int, int] = (64, 64)
+    rounds: int = 3  # fresh servers, taking turns
+    runs: int = 3  # on each of them, after one that warms up
+
+    @property
+    def kv_tokens(self) -> int:
+        """The same KV budget for both: room for every user's longest request."""
+        each = self.prompt[1] + self.output[1]
+        return self.concurrency * -(-each // BLOCK_SIZE) * BLOCK_SIZE
+
+
+def main(argv: list[str]) -> int:
+    """Tokens per second and time to first token of the glass box and of vLLM under the same streamed load."""
+    parse = parser("glassbox", main.__doc__)
+    default = Setting()
+    parse.add_argument("--requests", type=int, default=default.requests, help="of one run (default: %(default)s)")
+    parse.add_argument("--concurrency", type=int, default=default.concurrency, help="(default: %(default)s)")
+    parse.add_argument("--shape", choices=["tiny", *SHAPES], default="tiny", help="of the main comparison (default: %(default)s)")
+    parse.add_argument("--rounds", type=int, default=default.rounds, help="fresh servers for each (default: %(default)s)")
+    parse.add_argument("--runs", type=int, default=default.runs, help="on each server (default: %(default)s)")
+    parse.add_argument("--quick", action="store_true", help="the main comparison alone: no other shapes, no longer contexts")
+    options = parse.parse_args(argv)
+    load = {"concurrency": options.concurrency, "rounds": options.rounds, "runs": options.runs}
+    main_setting = Setting(options.shape, options.requests, **load)
+    result = compare(main_setting)
+    result["ragged"] = compare(Setting(options.shape, options.requests, output=(16, 112), **load))
+    if not options.quick:
+        once = load | {"rounds": 1, "runs": 2}
+        result["shapes"] = {shape: compare(Setting(shape, options.concurrency, output=(16, 16) if shape == "500M" else (64, 64), **once))
+                            for shape in SHAPES}
+        result["contexts"] = {str(tokens): compare(Setting("tiny", options.concurrency, prompt=(tokens, tokens), **once))
+                              for tokens in (256, 512, 1024)}
+    write("glassbox", ["glassbox", *argv], options, result)
+    return 0
+
+
+def compare(setting: Setting) -> dict[str, Any]:
+    """Rounds of fresh servers, every other round in the other order. `ratio` is glass box over vLLM of the medians."""
+    runs: dict[str, list[dict]] = {name: [] for name in SERVERS}
+    with tempfile.TemporaryDirectory() as folder:
+        model = "tiny" if setting.shape == "tiny" else str(write_shape(setting.shape, Path(folder) / setting.shape))
+        for number in range(setting.rounds):
+            for name in SERVERS if number % 2 == 0 else SERVERS[::-1]:
+                runs[name] += measure(name, model, setting, number)
+    medians = {name: {key: statistics.median(run[key] for run in done) for key in ("tokens_per_s", "ttft_p50_ms", "tpot_p50_ms")}
+               for name, done in runs.items()}
+    ours, theirs = (medians[name] for name in SERVERS)
+    return {"setting": asdict(setting) | {"kv_tokens": setting.kv_tokens}, "median": medians,
+            "ratio": round(ours["tokens_per_s"] / theirs["tokens_per_s"], 3),
+            "ttft_ratio": round(ours["ttft_p50_ms"] / theirs["ttft_p50_ms"], 3), "runs": runs}
+
+
+def measure(name: str, model: str, setting: Setting, number: int) -> list[dict[str, Any]]:
+    """Runs on a fresh server. The seeds are the round's and the run's: both servers are asked the same, no run what one before it was."""
+    from labkit.load.prompts import Prompts
+    from labkit.load.run import load
+
+    results = []
+    with serve(name, model=model, share=False, progress=False, **server_options(name, setting)) as server:
+        for run in range(setting.runs + 1):
+            vocabulary = shapes()[setting.shape].vocab_size
+            prompts = Prompts(length=setting.prompt, max_tokens=setting.output, kind="ids", vocab=vocabulary)
+            busy = os.getloadavg()[0]
+            done = load(server, setting.requests, concurrency=setting.concurrency, seed=100 * number + run, prompts=prompts,
+                        extra={"ignore_eos": True}, request_timeout=600.0, progress=False)
+            if done.failures or len(done.records) != setting.requests:
+                raise RuntimeError(f"{name}: {done.failures or 'requests are missing'}, see {server.log}")
+            if run == 0:
+                continue
+            summary = done.summary()
+            results.append({
+                "tokens_per_s": round(done.throughput, 1), "ttft_p50_ms": round(summary["ttft_ms"]["p50"], 2),
+                "tpot_p50_ms": round(summary["tpot_ms"]["p50"], 3), "gap_is": summary["gap_is"],
+                "client_limited": done.client.client_limited, "load_average_before": round(busy, 2),
+            })
+            first = results[-1]["ttft_p50_ms"]
+            print(f"{setting.shape}, {name}: {done.throughput:.0f} tok/s, TTFT {first:.0f} ms", file=sys.stderr, flush=True)
+    return results
+
+
+def server_options(name: str, setting: Setting) -> dict[str, Any]:
+    """float32, the same block size and the same KV budget; all else is what labkit starts each with, preloads of vLLM included."""
+    same = {"dtype": "float32", "block_size": BLOCK_SIZE, "max_model_len": min(2048, setting.kv_tokens)}
+    if setting.shape != "tiny":
+        same["load_format"] = "dummy"
+    if name == "glassbox":
+        return same | {"num_gpu_blocks_override": max(setting.kv_tokens, same["max_model_len"]) // BLOCK_SIZE + 1}
+    bytes_each = shapes()[setting.shape].kv_bytes(4)
+    return same | {"kv_cache_memory_bytes": (max(setting.kv_tokens, same["max_model_len"]) + BLOCK_SIZE) * bytes_each}

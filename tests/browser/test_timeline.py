@@ -38,8 +38,8 @@ def test_the_timeline_grows_while_the_engine_works_and_can_be_searched_when_it_h
         view, seen = View(page, "batch-timeline"), []
 
         def grows() -> bool:
-            counts = view.number(r": (\d+) requests"), view.number(r"(\d+) of \d+ finished")
-            seen.extend([counts] if min(counts) >= 0 and counts not in seen[-1:] else [])  # -1: not said yet
+            if found := re.search(r": (\d+) requests?, .* (\d+) of \d+ finished", view.label):
+                seen.append(tuple(map(int, found.groups())))
             return len(set(seen)) >= 6 and seen[-1][1] > 0
 
         wait_for("requests that come and end", grows, 120)

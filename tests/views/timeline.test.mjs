@@ -7,6 +7,7 @@ import { barsBetween, stripScale } from "../../labkit/views/canvas/bars.js";
 import { duration, makeScale, niceEnd, ticks } from "../../labkit/views/canvas/clock.js";
 import { emptyBook, firstAbove, foldLanes, measureAt, median, rowsBetween } from "../../labkit/views/canvas/lanes.js";
 import { decode } from "../../labkit/views/canvas/packet.js";
+import { makePlayer } from "../../labkit/views/canvas/player.js";
 import { panelAt, pitchOf, raceLayout, rowAt } from "../../labkit/views/canvas/race_layout.js";
 import { raceSaid, raceTable } from "../../labkit/views/canvas/race_words.js";
 import { cardLines } from "../../labkit/views/canvas/segment_card.js";
@@ -137,4 +138,72 @@ test("searching and medians", () => {
   const sorted = [1, 3, 3, 7];
   assert.deepEqual([0, 1, 3, 6, 7, 9].map((v) => firstAbove(sorted, v)), [0, 1, 3, 3, 4, 4]);
   assert.deepEqual([[], [2], [4, 1], [9, 1, 2]].map(median), [null, 2, 2.5, 2]);
+});
+
+/** A player on elements that only remember: what a browser would click and read. */
+function play(out, head = {}) {
+  const node = () => ({ dataset: {}, listeners: {}, attributes: {}, addEventListener(kind, f) { this.listeners[kind] = f; }, setAttribute(name, value) { this.attributes[name] = value; } });
+  const ui = Object.fromEntries(["play", "speed", "slider", "previous", "next", "closer", "wider", "whole", "live"].map((name) => [name, node()])), root = node(), sent = [];
+  Object.assign(out.head, { order: 0, mode: "paused", t: 9, speed: 1, status: "replay", ...head });
+  const player = makePlayer(out, ui, root, (message) => sent.push(message), () => {});
+  player.adopt();
+  return { player, ui, root, sent };
+}
+
+test("a player steps, jumps, seeks and tells the kernel where it stands", () => {
+  const { player, ui, sent } = play(book());
+  near(player.now(), 1.66912);
+  assert.ok(player.atEnd() && player.part().whole);
+  player.sliderKeys(false).ArrowLeft();
+  assert.ok(!player.atEnd() && player.now() > 1.6);
+  player.sliderKeys(false).ArrowRight();
+  assert.ok(player.atEnd());
+  player.sliderKeys(false).Home();
+  player.keys["]"]();
+  near(player.now(), 0.0169, 1e-3); // the first token of A, in the third run
+  player.seek(99);
+  near(player.now(), 1.66912);
+  assert.deepEqual([sent.at(-1).kind, sent.at(-1).mode], ["cursor", "paused"]);
+  player.shown();
+  assert.equal(ui.slider.attributes["aria-valuetext"], "1\u202f669 ms");
+});
+
+test("a part of the run keeps its centre while it is zoomed, stays inside, and gives way to the whole", () => {
+  const { player, root } = play(book());
+  player.seek(0.6);
+  player.zoom(0.5);
+  let part = player.part();
+  near(part.end - part.begin, 0.85);
+  near((0.6 - part.begin) / (part.end - part.begin), 0.6 / 1.7);
+  player.pan(5);
+  part = player.part();
+  near(part.end, 1.7);
+  player.show(0.2, 0.4);
+  player.seek(1.2);
+  part = player.part();
+  assert.ok(part.begin <= 1.2 && part.end >= 1.2, "it moves to where the view stands");
+  player.zoom(100);
+  player.shown();
+  assert.ok(player.part().whole && root.dataset.zoom === "whole");
+});
+
+test("what the kernel asks for is taken over once", () => {
+  const out = book(), { player } = play(out);
+  Object.assign(out.head, { order: 1, mode: "paused", t: 0.64 });
+  player.adopt();
+  near(player.now(), 0.64);
+  player.seek(0.3);
+  player.adopt();
+  near(player.now(), 0.3);
+});
+
+test("a long live run is shown at its end, as much as can be told apart", () => {
+  const out = book(), panel = out.panels[0];
+  panel.requests = new Map(Array.from({ length: 300 }, (_, i) => [i, { ordinal: i, arrival: i, first: i, finish: i + 2, segments: [{ kind: 3, t0: i, t1: i + 2 }] }]));
+  out.head.now[0] = panel.now = 301;
+  const { player } = play(out, { mode: "live", status: "live" }), part = player.part();
+  assert.ok(!part.whole && part.end >= 301 && part.begin > 150);
+  assert.ok(rowsBetween(out, part.begin, part.end, false).length <= 130);
+  player.showAll();
+  assert.ok(player.part().whole, "until somebody asks for all of it");
 });

@@ -80,7 +80,7 @@ def card(figures: dict, folder: Path, trained: int) -> str:
         "megabytes": (folder / "model.safetensors").stat().st_size / 1e6,
         "kv_bytes": shapes()["tiny"].kv_bytes(),
         "trained": trained,
-        "farthest": max(map(int, figures["recall_by_distance"])),
+        "farthest": max(int(distance) for distance, share in figures["recall_by_distance"].items() if share >= 0.95),
         "processor": figures["machine"]["processor"],
         "cores": figures["machine"]["cores"],
         "command": figures["command"],

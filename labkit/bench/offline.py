@@ -106,7 +106,7 @@ def transformers(setting: Setting):
 
 
 def decode(batch: int, context: int, threads: int, steps: int = 40) -> dict[str, Any]:
-    """Seconds of whole engine steps that decode `batch` requests at about `context` tokens, and the roofline's bound, measured after them."""
+    """Seconds of whole engine steps that decode `batch` requests at about `context` tokens, and the roofline's bound, measured then."""
     from labkit.glassbox import Engine, EngineOptions, SamplingParams
     from labkit.models import folder
     from labkit.models.shapes import shapes

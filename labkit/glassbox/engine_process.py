@@ -95,9 +95,9 @@ class EngineLoop:
             if not self.inbox:
                 self.arrived.wait(self._patience())
             self.arrived.clear()
-            outputs = self._take()
-            busy = self.engine.has_unfinished()
             try:
+                outputs = self._take()
+                busy = self.engine.has_unfinished()
                 outputs += self.engine.step() if busy else []
             except Exception as error:
                 logging.getLogger("labkit.glassbox").exception("the engine failed")

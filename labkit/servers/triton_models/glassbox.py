@@ -98,7 +98,7 @@ class TritonPythonModel:
             raise ValueError(f"there is no sampling parameter {min(unknown)!r}; there are {', '.join(known)}")
         params, name = SamplingParams(**generation.sampling), next(self.names)
         self.streams[name] = Stream(generation, sender, prompt[-CONTEXT:])
-        self.mailbox.inbox.put(("add", name, prompt, params))
+        self.mailbox.inbox.put(("add", name, prompt, params, 0))
 
     def _answer(self) -> None:
         """Outputs to responses; cancelled requests to aborts."""
@@ -126,6 +126,8 @@ class TritonPythonModel:
         stream.token_ids += output.token_ids
         if output.finished:
             del self.streams[output.request_id]
+        if output.refusal is not None:
+            return fail(stream.sender, RuntimeError(output.refusal.message))
         if output.finished or (stream.generation.stream and self._shows(stream)):
             text = stream.generation.text + stream.text if stream.generation.prepend else stream.text
             response = stream.generation.response(text, stream.context, stream.token_ids, output.finish_reason, output.num_prompt_tokens)

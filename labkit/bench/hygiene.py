@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+import labkit
 from labkit.bench.report import parser, write
 from labkit.servers.registry import records
 
@@ -165,7 +166,7 @@ def _papermill(name: str, mark: str, timeout: int, kill: bool) -> tuple[Family, 
         nbformat.write(book, Path(folder) / "book.ipynb")
         words = [sys.executable, "-m", "papermill", "book.ipynb", "done.ipynb", "-k", "python3", "--execution-timeout", str(timeout)]
         with open(Path(folder) / "said", "w") as said:
-            environment = {**os.environ, MARK: mark, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            environment = {**os.environ, MARK: mark, "PYTHONPATH": str(Path(labkit.__file__).parents[1])}
             papermill = subprocess.Popen(words, cwd=folder, env=environment, stdout=said, stderr=said, start_new_session=True)
         _wait(lambda: papermill.poll() is not None or told.exists() and told.read_text().endswith("\n"))
         if papermill.returncode is not None:

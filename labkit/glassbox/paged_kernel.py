@@ -31,7 +31,7 @@ def paged_decode(query: np.ndarray, kv_layer: np.ndarray, tables: np.ndarray, co
             q[:] = query[request, heads]
             for logical in range(num_blocks):
                 keys = kv_layer[tables[request, logical], 0, kv_head]
-                for slot in range(block_size):
+                for slot in range(min(block_size, context - logical * block_size)):
                     key = keys[slot]
                     for head in range(group_size):
                         score = real(0)

@@ -165,8 +165,11 @@ def test_what_vllm_refuses_is_shown_in_its_words_with_a_remedy(settings, said):
         serve("vllm", progress=False, **settings)
 
 
-def test_a_mistake_in_the_probe_ends_the_probe_and_not_the_engine(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+def test_a_mistake_in_the_probe_ends_the_probe_and_not_the_engine_and_a_users_code_is_found_but_no_other_environments(monkeypatch, tmp_path):
+    foreign = tmp_path / "site-packages"
+    foreign.mkdir()
+    (foreign / "torch.py").write_text("raise ImportError('the torch of another environment')")
+    monkeypatch.setenv("PYTHONPATH", f"{foreign}:{Path(__file__).parent}")
     with serve("vllm", progress=False, scheduler_cls="broken_probe.scheduler") as server:
         assert len(complete(server, [5, 6, 7], max_tokens=20)["choices"][0]["token_ids"]) == 20
         assert "labkit: the probe has stopped: ZeroDivisionError" in server.log.read_text()

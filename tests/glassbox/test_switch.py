@@ -1,4 +1,4 @@
-"""Quantizing a running engine: nobody is lost, tokens are those of an engine that started so, and freed bytes are blocks to the last one."""
+"""Quantizing a running engine: nobody is lost, tokens are those of an engine that started so, freed bytes are blocks to the last one."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -175,8 +175,9 @@ def test_what_cannot_be_is_refused_and_the_engine_goes_on_as_it_was(switch, mess
 
 
 def test_a_pool_that_would_be_too_small_for_one_request_is_refused_with_the_arithmetic(model_folder):
-    engine = Engine.from_folder(model_folder("llama"), options(quantization="nf4", quantization_group_size=None, num_gpu_blocks_override=16))
-    with pytest.raises(QuantizationError, match=r"weights of [\d,]+ bytes leave [\d,]+ of the engine's [\d,]+ .*needs 16. The pool cannot shrink"):
+    engine = Engine.from_folder(model_folder("llama"), options(quantization="nf4", num_gpu_blocks_override=16))
+    message = r"weights of [\d,]+ bytes leave [\d,]+ of the engine's [\d,]+ .*needs 16. The pool cannot shrink"
+    with pytest.raises(QuantizationError, match=message):
         engine.quantize("none")
     assert engine.quantize(kv_cache_dtype="int8").num_blocks_after > 16
 

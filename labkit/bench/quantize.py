@@ -1,6 +1,7 @@
 """A glass box that is quantized while it serves: blocks and requests at once before and after, nobody lost, tokens as they have to be."""
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import threading
@@ -63,8 +64,10 @@ def main(argv: list[str]) -> int:
     parse.add_argument("--blocks", type=int, default=default.blocks, help="of the pool, before (default: %(default)s)")
     options = parse.parse_args(argv)
     setting = Setting(options.method, options.bits, options.kv_cache_dtype, options.requests, options.concurrency, options.blocks)
+    busy = round(os.getloadavg()[0], 2)
     story, changed, failures = demonstrate(setting)
-    result = {"setting": asdict(setting), "switch": changed, "load_failures": failures, **summary(story, setting, changed)}
+    result = {"load_average": busy, "setting": asdict(setting), "switch": changed, "load_failures": failures}
+    result |= summary(story, setting, changed)
     write("quantize", ["quantize", *argv], options, result)
     return 0 if not failures and not result["lost"] and not result["tokens"]["wrong"] else 1
 
@@ -88,8 +91,8 @@ def demonstrate(setting: Setting) -> tuple[Story, dict[str, Any], int]:
                 switching.start()
 
         prompts = Prompts(length=setting.prompt, max_tokens=setting.output)
-        done = load(server, setting.requests, concurrency=setting.concurrency, seed=setting.seed, prompts=prompts, extra={"ignore_eos": True},
-                    request_timeout=600.0, progress=False, on_progress=when_a_third_is_done)
+        done = load(server, setting.requests, concurrency=setting.concurrency, seed=setting.seed, prompts=prompts, request_timeout=600.0,
+                    extra={"ignore_eos": True}, progress=False, on_progress=when_a_third_is_done)
         switching.join()
         failures = setting.requests - sum(record.error is None for record in done.records)
         return tell(read_idle(server.run_file)), changed, failures

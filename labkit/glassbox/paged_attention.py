@@ -11,7 +11,10 @@ from labkit.glassbox.paged_kernel import paged_decode
 
 
 class PagedAttention(AttentionBackend):
-    """Paged decodes on a CPU. Prefill chunks have many queries for each key and are better off gathered."""
+    """Paged decodes on a CPU. Prefill chunks have many queries for each key and are better off gathered.
+
+    Its kernel takes numbers as they are in memory: a quantized cache (`kv_cache_dtype`) has codes there, and is left to `GatherAttention`.
+    """
 
     DTYPES = (torch.float32, torch.float64)  # that numpy knows too
 

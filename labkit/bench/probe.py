@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     parse = parser("probe", main.__doc__)
     parse.add_argument("--requests", type=int, default=96, help="of the load under which usage is compared")
     parse.add_argument("--rounds", type=int, default=2, help="fresh servers for each")
-    parse.add_argument("--quartets", type=int, default=15, help="of runs in each round: with, without, without, with, or the other way round")
+    parse.add_argument("--quartets", type=int, default=15, help="of runs in each round: with, without, without, with, or the reverse")
     options = parse.parse_args(argv)
     result = {"truth": truth(options.requests), "cost": cost(options.rounds, options.quartets)}
     write("probe", ["probe", *argv], options, result)

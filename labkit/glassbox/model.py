@@ -24,14 +24,14 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps, factory) if config.qk_norm else None
         self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps, factory) if config.qk_norm else None
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_layer: KVLayer, meta: AttentionMetadata) -> Tensor:
+    def forward(self, x: Tensor, turns: Tensor, kv_layer: KVLayer, meta: AttentionMetadata) -> Tensor:
         """x [T, hidden] -> [T, hidden]. Writes this step's keys and values into `kv_layer` before it reads any."""
         qkv = self.qkv_proj(x).view(x.shape[0], self.heads + 2 * self.kv_heads, self.head_dim)
         turned = self.heads + self.kv_heads
         if self.q_norm is not None:
             qkv[:, : self.heads] = self.q_norm(qkv[:, : self.heads])
             qkv[:, self.heads : turned] = self.k_norm(qkv[:, self.heads : turned])
-        rotate_(qkv[:, :turned], cos, sin)
+        rotate_(qkv, turned, turns)
         write_kv(kv_layer, qkv[:, self.heads :].unflatten(1, (2, self.kv_heads)), meta.kv_rows)
         output = meta.attend(qkv[:, : self.heads], kv_layer)
         return self.o_proj(output.flatten(1))
@@ -58,8 +58,8 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, factory)
         self.mlp = MLP(config, factory)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_layer: KVLayer, meta: AttentionMetadata) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, kv_layer, meta)
+    def forward(self, x: Tensor, turns: Tensor, kv_layer: KVLayer, meta: AttentionMetadata) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), turns, kv_layer, meta)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -83,7 +83,7 @@ class CausalLM(nn.Module):
     ) -> Tensor:
         """input_ids, positions [T]; logits_rows [N] names the tokens whose successor is wanted -> logits [N, vocab_size]."""
         x = self.embed_tokens(input_ids)
-        cos, sin = self.rope.index_select(0, positions).unsqueeze(2).unbind(1)
+        turns = self.rope.index_select(0, positions)
         for layer, kv_layer in zip(self.layers, kv_layers, strict=True):
-            x = layer(x, cos, sin, kv_layer, meta)
+            x = layer(x, turns, kv_layer, meta)
         return self.lm_head(self.norm(x.index_select(0, logits_rows)))

@@ -16,7 +16,7 @@ class PagedAttention(AttentionBackend):
     Its kernel takes numbers as they are in memory: a quantized cache (`kv_cache_dtype`) has codes there, and is left to `GatherAttention`.
     """
 
-    DTYPES = (torch.float32, torch.float64)  # that numpy knows too
+    DTYPE = torch.float32  # that the kernel computes
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
         self.gather = GatherAttention(config, dtype, device)

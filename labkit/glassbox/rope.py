@@ -5,6 +5,7 @@ import math
 
 import torch
 
+from labkit.glassbox import cpu_kernels
 from labkit.glassbox.model_config import ModelConfig
 
 
@@ -32,8 +33,12 @@ def rope_table(config: ModelConfig, length: int) -> torch.Tensor:
     return torch.stack((torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)), dim=1)
 
 
-def rotate_(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
-    """x [T, heads, head_dim] turned in place by cos, sin [T, 1, head_dim]; pairs are (i, i + head_dim / 2)."""
-    first, second = x.chunk(2, dim=-1)
+def rotate_(x: torch.Tensor, heads: int, turns: torch.Tensor) -> None:
+    """The first `heads` of x [T, all heads, head_dim] turned in place by rows of `rope_table` [T, 2, head_dim]; pairs are
+    (i, i + head_dim / 2)."""
+    if cpu_kernels.serves(x):
+        return cpu_kernels.rotate(x.numpy(), heads, turns.numpy())
+    cos, sin = turns.unsqueeze(2).unbind(1)
+    first, second = x[:, :heads].chunk(2, dim=-1)
     swapped = torch.cat((second, first), dim=-1)
-    x.mul_(cos).addcmul_(swapped, sin)
+    x[:, :heads].mul_(cos).addcmul_(swapped, sin)

@@ -123,7 +123,7 @@ def choose_attention(
     name: str, config: ModelConfig, dtype: torch.dtype, device: torch.device, kv_cache_dtype: str = "auto"
 ) -> AttentionBackend:
     """auto: paged wherever it can run. Raises `OptionsError` where it is asked for and cannot."""
-    if name != "gather" and device.type == "cpu" and dtype in PagedAttention.DTYPES and kv_cache_dtype == "auto":
+    if name != "gather" and device.type == "cpu" and dtype == PagedAttention.DTYPE and kv_cache_dtype == "auto":
         return PagedAttention(config, dtype, device)
     if name == "paged" and kv_cache_dtype != "auto":
         raise OptionsError(f"--attention-backend paged: no kernel reads a KV cache in {kv_cache_dtype} where it is; use auto or gather")

@@ -165,7 +165,7 @@ def test_what_vllm_refuses_is_shown_in_its_words_with_a_remedy(settings, said):
         serve("vllm", progress=False, **settings)
 
 
-def test_a_mistake_in_the_probe_ends_the_probe_and_not_the_engine_and_a_users_code_is_found_but_no_other_environments(monkeypatch, tmp_path):
+def test_a_mistake_in_the_probe_ends_the_probe_not_the_engine_and_no_other_environments_packages_are_found(monkeypatch, tmp_path):
     foreign = tmp_path / "site-packages"
     foreign.mkdir()
     (foreign / "torch.py").write_text("raise ImportError('the torch of another environment')")

@@ -8,11 +8,18 @@ python3 -m labkit.environments.bootstrap python [ARGUMENT ...]
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = "notebooks/00_welcome.ipynb"
+# Numba compiles a kernel when it is first called, and keeps the result beside the source.
+COMPILE = """
+from labkit.glassbox.engine import Engine
+from labkit.models import folder
+Engine.from_folder(folder("tiny")).generate([[1, 2, 3]])
+"""
 
 
 def main(argv: list) -> int:
@@ -53,6 +60,7 @@ def prepare() -> Path:
     environment = Environment("lab", ROOT / ".venv")
     if build(environment, lab(ROOT), ROOT / ".labkit", say, screen=sys.stderr.isatty()):
         calm(environment.folder)
+        subprocess.run([str(environment.python), "-c", COMPILE], cwd=ROOT, check=False)  # a start does it too, and takes longer then
         say(f"The lab is set up in {environment.folder} ({environment.stamp()['seconds']:.0f} s).")
     return environment.python
 

@@ -33,7 +33,8 @@ class PagedAttention(AttentionBackend):
         tables, contexts = batch.tables, batch.contexts
 
         def attend(query: torch.Tensor, kv_layer: torch.Tensor) -> torch.Tensor:
-            output = torch.empty_like(query, memory_format=torch.contiguous_format)
+            query = query.contiguous()  # or else the kernel would be compiled twice
+            output = torch.empty_like(query)
             paged_decode(query.numpy(), kv_layer.numpy(), tables, contexts, output.numpy())
             return output
 

@@ -25,7 +25,6 @@ def paged_decode(query: np.ndarray, kv_layer: np.ndarray, tables: np.ndarray, co
     num_kv_heads, block_size = kv_layer.shape[2], kv_layer.shape[3]
     group_size = num_heads // num_kv_heads
     scale = np.float32(1 / math.sqrt(head_dim))
-    q = np.empty((group_size, head_dim), np.float32)  # in one piece, which `query` need not be
     weights = np.empty((group_size, tables.shape[1] * block_size), np.float32)
     bits = np.empty(weights.shape[1], np.int32)
     for request in range(num_requests):
@@ -33,7 +32,7 @@ def paged_decode(query: np.ndarray, kv_layer: np.ndarray, tables: np.ndarray, co
         num_blocks = -(-context // block_size)
         for kv_head in range(num_kv_heads):  # the heads that share it go over its keys and values together
             heads = slice(kv_head * group_size, (kv_head + 1) * group_size)
-            q[:] = query[request, heads]
+            q = query[request, heads]
             for logical in range(num_blocks):
                 keys = kv_layer[tables[request, logical], 0, kv_head]
                 for slot in range(min(block_size, context - logical * block_size)):

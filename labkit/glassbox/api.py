@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from aiohttp import web
@@ -23,6 +23,7 @@ from labkit.glassbox.protocol import (
     parse_call,
     parse_messages,
     parse_prompts,
+    parse_quantize,
     to_json,
     usage,
 )
@@ -54,6 +55,7 @@ class Api:
                 web.get("/v1/models", self.models),
                 web.post("/v1/completions", self.completions),
                 web.post("/v1/chat/completions", self.chat_completions),
+                web.post("/quantize", self.quantize),
             ]
         )
         return app
@@ -87,6 +89,19 @@ class Api:
         except ValueError as error:
             raise APIError(400, str(error), "messages") from error
         return await self._serve(request, call, [self.tokenizer.encode(text, add_special_tokens=False)], chat=True)
+
+    async def quantize(self, request: web.Request) -> web.Response:
+        """The lab's own: `Engine.quantize` on the running engine. Answers with what it changed, when it has."""
+        settings = parse_quantize(await read_body(request))
+        try:
+            changed = await self.client.quantize(settings)
+        except EngineFailure as failure:
+            raise APIError(503, str(failure), kind="ServiceUnavailableError") from failure
+        except ValueError as error:
+            raise APIError(400, str(error)) from error
+        self.seats = changed.max_num_seqs
+        self.metrics.observe_switch(changed)
+        return web.json_response(asdict(changed))
 
     def _check(self, call: Call) -> Call:
         if call.model and call.model not in self.names:

@@ -12,8 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-Attend = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(query [T, num_heads, head_dim], kv_layer [num_blocks, 2, num_kv_heads, block_size, head_dim]) -> [T, num_heads, head_dim]"""
+from labkit.glassbox.quantized_kv import QuantizedLayer
+
+KVLayer = torch.Tensor | QuantizedLayer
+"""[num_blocks, 2, num_kv_heads, block_size, head_dim]"""
+Attend = Callable[[torch.Tensor, KVLayer], torch.Tensor]
+"""(query [T, num_heads, head_dim], kv_layer) -> [T, num_heads, head_dim]"""
 
 
 @dataclass(slots=True)
@@ -71,6 +75,16 @@ def kv_rows(blocks: np.ndarray, slots: np.ndarray, num_kv_heads: int, block_size
     return (blocks[:, None, None] * (2 * num_kv_heads) + heads) * block_size + slots[:, None, None]
 
 
-def write_kv(kv_layer: torch.Tensor, key_value: torch.Tensor, rows: torch.Tensor) -> None:
+def write_kv(kv_layer: KVLayer, key_value: torch.Tensor, rows: torch.Tensor) -> None:
     """Store `key_value` [T, 2, num_kv_heads, head_dim] into rows [T * 2 * num_kv_heads] of one layer."""
-    kv_layer.flatten(0, 3).index_copy_(0, rows, key_value.flatten(0, 2))
+    if isinstance(kv_layer, QuantizedLayer):
+        kv_layer.write(key_value, rows)
+    else:
+        kv_layer.flatten(0, 3).index_copy_(0, rows, key_value.flatten(0, 2))
+
+
+def read_kv(kv_layer: KVLayer, pieces: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Pieces [N], each what one KV head has of a block, keys or values -> [N, block_size, head_dim]; codes become numbers of `dtype`."""
+    if isinstance(kv_layer, QuantizedLayer):
+        return kv_layer.read(pieces, dtype)
+    return kv_layer.flatten(0, 2).index_select(0, pieces)

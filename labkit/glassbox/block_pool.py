@@ -52,3 +52,17 @@ class BlockPool:
             self.ref_count[block_id] -= 1
             if self.ref_count[block_id] == 0:
                 self.free_queue[block_id] = None
+
+    def resize(self, num_blocks: int) -> None:
+        """Add free blocks behind the last one, or take free ones away from the end. Raises `ValueError`, with nothing changed, where one
+        of those is held."""
+        for block_id in range(num_blocks, self.num_blocks):
+            if self.ref_count[block_id]:
+                raise ValueError(f"the pool cannot shrink to {num_blocks} blocks: block {block_id} is held; free it first")
+        for block_id in range(num_blocks, self.num_blocks):
+            del self.free_queue[block_id]
+        del self.ref_count[num_blocks:]
+        added = range(self.num_blocks, num_blocks)
+        self.ref_count += [0] * len(added)
+        self.free_queue.update(dict.fromkeys(added))
+        self.num_blocks = num_blocks

@@ -14,10 +14,12 @@ from labkit.glassbox.options import EngineOptions
 from labkit.glassbox.outputs import RequestOutput
 from labkit.glassbox.plan import Plan
 from labkit.glassbox.policies import make_scheduler
+from labkit.glassbox.quantization import Switch
 from labkit.glassbox.refusal import Refusal
 from labkit.glassbox.request import Request, check_prompt
 from labkit.glassbox.sampling_params import SamplingParams
 from labkit.glassbox.scheduler import Scheduler
+from labkit.glassbox.switch import Progress, switch
 from labkit.glassbox.tokenizer import Tokenizer
 from labkit.glassbox.tracing import NoTracer, RecorderLike, Tracer
 
@@ -55,6 +57,7 @@ class Engine:
         self.wait_until: float | None = None
         self.step_number = 0
         self.num_step_tokens = 0  # computed in the latest step
+        self.byte_budget: int | None = None  # of weights and KV pool together, as at the start; known from the first `quantize` on
         self._names = itertools.count()
         self._seeds = random.Random(self.options.seed)
 
@@ -136,6 +139,24 @@ class Engine:
         self.scheduler.finish(request, "abort")
         self.tracer.step(self.step_number, now, now, Plan(), {}, {request_id: "abort"})
         return self._output(request, [], request.detokenizer.flush() if request.detokenizer else "", now)
+
+    def quantize(
+        self,
+        method: str | None = None,
+        bits: int | None = None,
+        group_size: int | None = None,
+        kv_cache_dtype: str | None = None,
+        calibration_rows: int | None = None,
+        max_num_seqs: int | None = None,
+        progress: Progress | None = None,
+    ) -> Switch:
+        """Between two steps: quantize the checkpoint's weights by `method` ("none": not at all), the KV cache to `kv_cache_dtype`, or both;
+        None leaves things as they are. What that frees becomes KV blocks. See `switch`; tokens to come are those of an engine that started
+        so and was given prompt and output so far. `max_num_seqs`: another limit of requests at once."""
+        changes = {
+            "method": method, "bits": bits, "group_size": group_size, "kv_cache_dtype": kv_cache_dtype, "calibration_rows": calibration_rows
+        }  # fmt: skip
+        return switch(self, changes, max_num_seqs, progress)
 
     def has_unfinished(self) -> bool:
         return self.scheduler.has_unfinished()

@@ -2,15 +2,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from multiprocessing.connection import Connection
+from typing import Any
 
 from labkit.glassbox.messages import Setup, Stats
 from labkit.glassbox.outputs import RequestOutput
+from labkit.glassbox.quantization import Switch
 from labkit.glassbox.sampling_params import SamplingParams
 
 # Compute threads meet some hundred times a step. One that waits longer than this many turns of a loop (GNU OpenMP; some 10 microseconds)
@@ -78,6 +81,8 @@ class EngineClient:
         self._connection = Connection(ours.detach())
         self._connection.send(setup)
         self._streams: dict[str, Stream] = {}
+        self._answers: dict[int, asyncio.Future] = {}  # to `quantize`, by the number of the question
+        self._questions = itertools.count()
         self.stats = Stats()
         self.observe: Callable[[list[RequestOutput], Stats], None] = lambda outputs, stats: None
         self.on_death: Callable[[EngineFailure], None] = lambda failure: None
@@ -122,6 +127,22 @@ class EngineClient:
         if self._streams.pop(request_id, None) is not None and self.failure is None:
             self._connection.send(("abort", request_id))
 
+    async def quantize(self, settings: dict[str, Any]) -> Switch:
+        """`Engine.quantize` in the engine process: between two of its steps, which wait for as long as it takes. Raises `ValueError` with
+        the engine's own message."""
+        if self.failure is not None:
+            raise self.failure
+        number = next(self._questions)
+        self._answers[number] = answer = asyncio.get_running_loop().create_future()
+        self._connection.send(("quantize", number, settings))
+        try:
+            found = await answer
+        finally:
+            del self._answers[number]
+        if isinstance(found, str):
+            raise ValueError(found)
+        return found
+
     async def close(self, timeout: float = 5.0) -> None:
         """End the engine process: at the end of its step, or by force after `timeout` seconds."""
         asyncio.get_running_loop().remove_reader(self._connection.fileno())
@@ -138,11 +159,19 @@ class EngineClient:
                 verb, *content = self._connection.recv()
                 if verb == "dead":
                     return self._die(f"the engine failed: {content[0]}")
+                if verb == "answer":
+                    self._answer(*content)
+                    continue
                 self._deliver(*content)
         except (EOFError, OSError):
             self._die(f"the engine process ended ({self._exit()})")
         except Exception as error:  # whatever it was, nobody may be left waiting
             self._die(f"an answer of the engine process cannot be read ({type(error).__name__}: {error})")
+
+    def _answer(self, number: int, found: Switch | str) -> None:
+        answer = self._answers.get(number)  # None: whoever asked has gone
+        if answer is not None and not answer.done():
+            answer.set_result(found)
 
     def _deliver(self, outputs: list[RequestOutput], stats: Stats) -> None:
         self.stats = stats
@@ -160,6 +189,9 @@ class EngineClient:
         for stream in set(self._streams.values()):
             stream.fail(self.failure)
         self._streams.clear()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(self.failure)
         self.on_death(self.failure)
 
     def _exit(self) -> str:

@@ -1,8 +1,8 @@
 """The engine in a process of its own: the HTTP server's work and the engine's steps do not wait for each other's interpreter lock.
 
 `python -m labkit.glassbox.engine_process FD` talks over the inherited socket FD: first comes a `Setup`, then ("add", id, token ids,
-params, priority) and ("abort", id); back go ("ready", vocab_size), ("failed", message), ("outputs", [RequestOutput], Stats), ("dead",
-message).
+params, priority), ("abort", id) and ("quantize", id, arguments of Engine.quantize); back go ("ready", vocab_size), ("failed", message),
+("outputs", [RequestOutput], Stats), ("answer", id, Switch or error message) to a "quantize", ("dead", message).
 End of file, for whatever reason the other side has gone, ends this process.
 """
 from __future__ import annotations
@@ -126,6 +126,8 @@ class EngineLoop:
             verb, request_id, *rest = self.inbox.popleft()
             if verb == "add":
                 outputs += self._add(request_id, *rest)
+            elif verb == "quantize":
+                self.connection.send(("answer", request_id, self._quantize(*rest)))
             elif (output := self.engine.abort(request_id)) is not None:
                 outputs.append(output)
         return outputs
@@ -140,6 +142,13 @@ class EngineLoop:
         except (Overloaded, Unservable) as error:
             return [RequestOutput(request_id, [], finish_reason="refused", refusal=error.refusal)]
         return []
+
+    def _quantize(self, settings: dict[str, Any]) -> Any:
+        """What the switch changed; or why there is none, and the engine goes on as it is."""
+        try:
+            return self.engine.quantize(**settings)
+        except (ValueError, MemoryError) as error:
+            return str(error)
 
     def _stats(self, iteration_tokens: int) -> Stats:
         scheduler = self.engine.scheduler

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from labkit.glassbox.attention import Attend, AttentionBackend, Batch
+from labkit.glassbox.attention import Attend, AttentionBackend, Batch, KVLayer, read_kv
 from labkit.glassbox.model_config import ModelConfig
 
 SHORT_CONTEXT = 128  # tokens; contexts up to here are padded to each other, longer ones to their own power of two
 
 
 class GatherAttention(AttentionBackend):
-    """Runs everywhere. Costs a copy of all keys and values that a step looks at, in every layer."""
+    """Runs everywhere. Costs a copy of all keys and values that a step looks at, in every layer: for a quantized cache, of their numbers."""
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
         self.config, self.dtype, self.device = config, dtype, device
@@ -78,14 +78,14 @@ class Group:
     mask: torch.Tensor  # [num_requests, 1, num_queries * heads per KV head (or 1), num_blocks * block_size], 0 or -inf
 
 
-def attend_groups(query: torch.Tensor, kv_layer: torch.Tensor, groups: list[Group], scale: float) -> torch.Tensor:
+def attend_groups(query: torch.Tensor, kv_layer: KVLayer, groups: list[Group], scale: float) -> torch.Tensor:
     """query [T, num_heads, head_dim] -> [T, num_heads, head_dim]."""
     num_heads, head_dim = query.shape[1:]
     num_kv_heads = kv_layer.shape[2]
     output = torch.empty_like(query)
     for group in groups:
         n, length = group.num_requests, group.num_queries
-        gathered = kv_layer.flatten(0, 2).index_select(0, group.pieces)
+        gathered = read_kv(kv_layer, group.pieces, query.dtype)
         key, value = gathered.view(2, n, num_kv_heads, -1, head_dim)  # each [n, num_kv_heads, context, head_dim]
         # Heads that share a KV head are queries of that head: no key or value is repeated.
         queries = query.index_select(0, group.query_rows).view(n, length, num_kv_heads, -1, head_dim)

@@ -75,6 +75,11 @@ class KVCacheManager:
         request.num_computed_tokens = 0
         request.num_hashed_blocks = 0
 
+    def resize(self, num_blocks: int) -> None:
+        """Make the pool `num_blocks` large, and forget every cached block: what they hold is of no use any more. Raises `ValueError`."""
+        self.pool.resize(num_blocks)
+        self.prefix_cache.evict([block_id for block_id, _, _ in self.prefix_cache.entries()])
+
     def take_hashed(self) -> list[tuple[int, str, str | None]]:
         hashed, self.hashed = self.hashed, []
         return hashed

@@ -7,6 +7,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from labkit.glassbox.messages import Stats
 from labkit.glassbox.options import EngineOptions
 from labkit.glassbox.outputs import RequestOutput
+from labkit.glassbox.quantization import Switch
 
 FIRST_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)
 PER_TOKEN = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5)
@@ -44,7 +45,10 @@ class Metrics:
         self.output_length = self._make(Histogram, "request_generation_tokens", "Output tokens of a finished request", buckets=TOKENS)
         info = {"block_size": str(options.block_size), "num_gpu_blocks": str(options.num_gpu_blocks_override), "engine": "0"}
         info["enable_prefix_caching"] = str(options.enable_prefix_caching)
-        Gauge("glassbox:cache_config_info", "The KV pool's configuration", list(info), registry=self.registry).labels(**info).set(1)
+        info["kv_cache_dtype"] = options.wanted_quantization.kv_cache_dtype
+        self._info = info
+        self.cache_config = Gauge("glassbox:cache_config_info", "The KV pool's configuration", list(info), registry=self.registry)
+        self.cache_config.labels(**info).set(1)
         self._timing: dict[str, tuple[float, float, int]] = {}  # request id -> first token, latest token, tokens
         self._last = Stats()
 
@@ -67,6 +71,12 @@ class Metrics:
         if stats.iteration_tokens:
             self.iteration.observe(stats.iteration_tokens)
         self._last = stats
+
+    def observe_switch(self, switch: Switch) -> None:
+        """The engine was quantized: another pool."""
+        self._info |= {"num_gpu_blocks": str(switch.num_blocks_after), "kv_cache_dtype": switch.kv_cache_dtype}
+        self.cache_config.clear()
+        self.cache_config.labels(**self._info).set(1)
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit.glassbox.attention import AttentionMetadata, write_kv
+from labkit.glassbox.attention import AttentionMetadata, KVLayer, write_kv
 from labkit.glassbox.layers import Embedding, Linear, RMSNorm
 from labkit.glassbox.model_config import ModelConfig
 from labkit.glassbox.rope import rope_table, rotate_
@@ -24,7 +24,7 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps, factory) if config.qk_norm else None
         self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps, factory) if config.qk_norm else None
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_layer: Tensor, meta: AttentionMetadata) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_layer: KVLayer, meta: AttentionMetadata) -> Tensor:
         """x [T, hidden] -> [T, hidden]. Writes this step's keys and values into `kv_layer` before it reads any."""
         qkv = self.qkv_proj(x).view(x.shape[0], self.heads + 2 * self.kv_heads, self.head_dim)
         turned = self.heads + self.kv_heads
@@ -58,7 +58,7 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, factory)
         self.mlp = MLP(config, factory)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_layer: Tensor, meta: AttentionMetadata) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_layer: KVLayer, meta: AttentionMetadata) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), cos, sin, kv_layer, meta)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -79,7 +79,7 @@ class CausalLM(nn.Module):
         self.rope = rope_table(config, max_model_len).to(dtype=dtype, device=device)
 
     def forward(
-        self, input_ids: Tensor, positions: Tensor, kv_layers: list[Tensor], meta: AttentionMetadata, logits_rows: Tensor
+        self, input_ids: Tensor, positions: Tensor, kv_layers: list[KVLayer], meta: AttentionMetadata, logits_rows: Tensor
     ) -> Tensor:
         """input_ids, positions [T]; logits_rows [N] names the tokens whose successor is wanted -> logits [N, vocab_size]."""
         x = self.embed_tokens(input_ids)

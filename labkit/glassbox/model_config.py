@@ -8,6 +8,7 @@ from typing import Any
 
 from labkit.models.registry import ModelError
 
+CHECKPOINT_FORMATS = ("gptq", "awq", "compressed-tensors")  # of quantized checkpoints, by their quant_method
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
 
@@ -35,6 +36,7 @@ class ModelConfig:
     torch_dtype: str = "float32"
     eos_token_ids: list[int] = field(default_factory=list)
     bos_token_id: int | None = None
+    quant_method: str | None = None  # of a checkpoint that is quantized already
 
     @property
     def group_size(self) -> int:
@@ -47,8 +49,12 @@ class ModelConfig:
         architecture = (raw.get("architectures") or ["none"])[0]
         if architecture not in ARCHITECTURES:
             raise ModelError(f"{folder}: architecture {architecture} is not one the glass box computes ({', '.join(ARCHITECTURES)})")
-        if raw.get("quantization_config"):
-            raise ModelError(f"{folder}: a quantized checkpoint; give the original one in float32, bfloat16 or float16")
+        quant_method = (raw.get("quantization_config") or {}).get("quant_method")
+        if raw.get("quantization_config") and quant_method not in CHECKPOINT_FORMATS:
+            raise ModelError(
+                f"{folder}: a quantized checkpoint of the format {quant_method!r}, and the glass box reads {', '.join(CHECKPOINT_FORMATS)}; "
+                f"give one of those, or the original in float32, bfloat16 or float16"
+            )
         if raw.get("hidden_act", "silu") != "silu":
             raise ModelError(f"{folder}: hidden_act {raw['hidden_act']!r} is not computed here, only 'silu'")
         sliding = raw.get("sliding_window") if raw.get("use_sliding_window", architecture == "MistralForCausalLM") else None
@@ -74,6 +80,7 @@ class ModelConfig:
             qk_norm=architecture == "Qwen3ForCausalLM",
             torch_dtype=raw.get("torch_dtype") or raw.get("dtype") or "float32",
             bos_token_id=raw.get("bos_token_id"),
+            quant_method=quant_method,
         )
         config._read_rope(raw, folder)
         config._read_eos(raw, folder)

@@ -4,6 +4,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from labkit.glassbox.quantization import Quantization
+from labkit.quantization.errors import QuantizationError
+from labkit.quantization.text import ROWS
+
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SCHEDULING_OPTIONS = ("max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill", "enable_prefix_caching")
 ATTENTION_BACKENDS = ("auto", "gather", "paged")
@@ -33,6 +37,11 @@ class EngineOptions:
     load_format: str = "auto"  # "dummy": random weights of the configured shape
     attention_backend: str = "auto"  # paged: reads the KV cache where it is; gather: copies each request's blocks together first
     linear_backend: str = "auto"  # packed: weights rearranged for the CPU's kernels when they are loaded; plain: as in the checkpoint
+    quantization: str | None = None  # method of labkit.quantization; None or "none": weights as in the checkpoint
+    quantization_bits: int | None = None  # None: the method's own
+    quantization_group_size: int | None = None  # weights that share a scale; None: the method's own
+    quantization_calibration_rows: int = ROWS  # of text, for methods that look at activations
+    kv_cache_dtype: str = "auto"  # auto: as the model computes; int8, fp8 (fp8_e4m3), fp8_e5m2: codes with a scale for each token and head
     check_invariants: bool = False
 
     def __post_init__(self) -> None:
@@ -47,12 +56,22 @@ class EngineOptions:
         for name, values in (("attention_backend", ATTENTION_BACKENDS), ("linear_backend", LINEAR_BACKENDS)):
             if getattr(self, name) not in values:
                 raise OptionsError(f"{flag(name)} must be one of {', '.join(values)}, got {getattr(self, name)!r}")
+        try:
+            self.wanted_quantization  # noqa: B018: looked at for what it raises
+        except QuantizationError as error:
+            raise OptionsError(f"--quantization {self.quantization}, --kv-cache-dtype {self.kv_cache_dtype}: {error}") from error
         budget = self.max_num_batched_tokens
         if budget is not None and budget < self.max_num_seqs:
             raise OptionsError(
                 f"--max-num-batched-tokens {budget} is less than --max-num-seqs {self.max_num_seqs}: with all of them decoding, a step "
                 f"needs one token for each; raise the first or lower the second"
             )
+
+    @property
+    def wanted_quantization(self) -> Quantization:
+        """What the engine starts with. Raises `QuantizationError`."""
+        method, bits, groups = self.quantization, self.quantization_bits, self.quantization_group_size
+        return Quantization.of(method, bits, groups, self.kv_cache_dtype, self.quantization_calibration_rows)
 
     def resolve(self, context: int) -> None:
         """Fill in what depends on the model's `context` (tokens) and check that one longest request fits the pool."""

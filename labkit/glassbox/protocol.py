@@ -24,6 +24,10 @@ FIELDS: dict[str, tuple] = {
     "stop": (str, list), "stop_token_ids": (list,),
 }  # fmt: skip
 
+QUANTIZE: dict[str, type] = {
+    "method": str, "bits": int, "group_size": int, "kv_cache_dtype": str, "calibration_rows": int, "max_num_seqs": int,
+}  # fmt: skip
+
 
 class APIError(Exception):
     """An error as OpenAI's JSON: HTTP status, type, message, the parameter it is about."""
@@ -109,6 +113,18 @@ def parse_messages(messages: Any) -> list[dict[str, Any]]:
     if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
         raise APIError(400, "messages must be a list of objects with role and content, and not empty", "messages")
     return [{**message, "role": _role(message), "content": _content(message.get("content"))} for message in messages]
+
+
+def parse_quantize(body: Any) -> dict[str, Any]:
+    """Arguments of `Engine.quantize`; null is as good as left out. Raises `APIError` 400, naming the parameter."""
+    if not isinstance(body, dict):
+        raise APIError(400, "the body must be a JSON object")
+    for name, value in body.items():
+        if name not in QUANTIZE:
+            raise APIError(400, f"{name} is no setting of a quantization: there are {', '.join(QUANTIZE)}", name)
+        if value is not None:
+            _check_type(name, value, (QUANTIZE[name],))
+    return {name: value for name, value in body.items() if value is not None}
 
 
 def usage(num_prompt: int, num_completion: int, num_cached: int) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Turns a plan into tensors, runs the model, samples. The only place where block ids meet KV bytes."""
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 
@@ -10,16 +12,33 @@ from labkit.glassbox.model import CausalLM
 from labkit.glassbox.plan import Plan
 from labkit.glassbox.sampler import Sampler
 
+if TYPE_CHECKING:
+    from labkit.glassbox.workshop import Parts, Workshop
+
 
 class ModelRunner:
     """Stateless between steps but for the KV cache."""
 
-    def __init__(self, model: CausalLM, kv_cache: KVCache, attention: AttentionBackend, sampler: Sampler, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: CausalLM,
+        kv_cache: KVCache,
+        attention: AttentionBackend,
+        sampler: Sampler,
+        device: torch.device,
+        workshop: Workshop | None = None,
+    ) -> None:
         self.model, self.kv_cache, self.attention, self.sampler, self.device = model, kv_cache, attention, sampler, device
+        self.workshop = workshop  # of the model, where it can be quantized otherwise
 
     @property
     def vocab_size(self) -> int:
         return self.model.config.vocab_size
+
+    def adopt(self, parts: Parts, num_blocks: int) -> None:
+        """Go on with other weights, and with an empty pool. Raises `OutOfMemory`, with nothing changed."""
+        self.kv_cache = self.workshop.pool(parts, num_blocks)
+        self.model, self.attention, self.workshop.parts = parts.model, parts.attention, parts
 
     @torch.inference_mode()
     def run(self, plan: Plan) -> dict[str, int]:

@@ -29,6 +29,7 @@ class Scheduler(ABC):
     """
 
     shares_prefixes = True  # whether the policy looks for cached blocks at all
+    readmits = False  # whether it preempts: then a request that lost its blocks is computed again, however long it has become
     engine_options = SCHEDULING_OPTIONS  # those of the engine's options that it obeys; they may be given beside its own parameters
 
     def __init__(self, options: EngineOptions) -> None:
@@ -102,6 +103,11 @@ class Scheduler(ABC):
             self.kv.release(request)
             self._released.append(request.request_id)
         self.held.clear()
+
+    def resize(self, num_blocks: int) -> None:
+        """Make the pool `num_blocks` large and forget every cached prefix. Raises `ValueError` where a block that would go is held."""
+        self.kv.resize(num_blocks)
+        self.options.num_gpu_blocks_override = num_blocks
 
     def take_released(self) -> list[str]:
         """Requests released since this was last asked."""

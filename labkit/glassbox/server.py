@@ -19,6 +19,8 @@ from labkit.glassbox.model_config import ModelConfig
 from labkit.glassbox.options import ATTENTION_BACKENDS, DTYPES, LINEAR_BACKENDS, SCHEDULING_OPTIONS, EngineOptions, flag
 from labkit.glassbox.policies import POLICIES, make_scheduler
 from labkit.glassbox.policies.parameters import add_arguments, given_parameters
+from labkit.glassbox.quantization import KV_FORMATS
+from labkit.quantization.methods import METHODS
 
 log = logging.getLogger("labkit.glassbox")
 
@@ -45,6 +47,11 @@ def parser() -> argparse.ArgumentParser:
     add("--load-format", help="auto, safetensors, or dummy for random weights of the configured shape")
     add("--attention-backend", choices=ATTENTION_BACKENDS, help="paged: read the KV cache where it is; gather: the readable way")
     add("--linear-backend", choices=LINEAR_BACKENDS, help="packed: weights rearranged for the CPU's kernels; plain: the readable way")
+    add("--quantization", metavar="METHOD", help=f"quantize the weights: none, {', '.join(METHODS)}")
+    add("--quantization-bits", type=int, help="bits of a weight (default: the method's own)")
+    add("--quantization-group-size", type=int, help="weights that share a scale (default: the method's own)")
+    add("--quantization-calibration-rows", type=int, help="rows of calibration text, for methods that look at activations")
+    add("--kv-cache-dtype", help=f"{', '.join(KV_FORMATS)}; auto: as the model computes")
     add("--check-invariants", action=switch, help="check the laws of the KV cache after every step")
     add("--max-num-queued-reqs", type=int, help="requests that may wait; more are refused with 429 (default: no limit)")
     add("--trace-socket", type=Path, help="serve live trace events on this Unix socket")

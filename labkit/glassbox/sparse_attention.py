@@ -18,7 +18,10 @@ from labkit.glassbox.model_config import ModelConfig
 
 
 class SparseAttention(AttentionBackend):
-    """Paged decodes on a CPU. Prefill chunks have many queries for each key and are better off gathered."""
+    """Paged decodes on a CPU. Prefill chunks have many queries for each key and are better off gathered.
+
+    Its kernels take numbers as they are in memory: a quantized cache (`kv_cache_dtype`) has codes there, and is left to `GatherAttention`.
+    """
 
     DTYPES = (torch.float32, torch.float64)  # that sampled_addmm computes
 

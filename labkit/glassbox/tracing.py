@@ -45,8 +45,17 @@ class Tracer:
             request.num_prompt_tokens, request.params.max_tokens, request.arrival - self.origin, list(request.token_ids)
         )
 
-    def step(self, number: int, began: float, ended: float, plan: Plan, sampled: dict[str, int], finished: dict[str, str]) -> None:
-        """`began`, `ended`: perf_counter seconds. An empty plan tells what happened between steps."""
+    def step(
+        self,
+        number: int,
+        began: float,
+        ended: float,
+        plan: Plan,
+        sampled: dict[str, int],
+        finished: dict[str, str],
+        num_blocks: int = 0,
+    ) -> None:
+        """`began`, `ended`: perf_counter seconds. An empty plan tells what happened between steps. num_blocks: of a pool made anew."""
         self.recorder.emit(
             Step(
                 step=number,
@@ -65,6 +74,7 @@ class Tracer:
                 released=self.scheduler.take_released(),
                 waiting=len(self.scheduler.waiting),
                 running=len(self.scheduler.running),
+                num_blocks=num_blocks,
             )
         )
         self.arrived = {}
@@ -87,7 +97,8 @@ class Tracer:
             for request in [*self.scheduler.requests.values(), *self.scheduler.held]
         }
         cached = self.scheduler.kv.prefix_cache.entries()
-        return Snapshot(number, ended - self.origin, requests, cached, len(self.scheduler.waiting), len(self.scheduler.running))
+        waiting, running = len(self.scheduler.waiting), len(self.scheduler.running)
+        return Snapshot(number, ended - self.origin, requests, cached, waiting, running, num_blocks=self.scheduler.kv.pool.num_blocks)
 
 
 class NoTracer:
@@ -101,7 +112,16 @@ class NoTracer:
     def arrive(self, request: Request) -> None:
         return None
 
-    def step(self, number: int, began: float, ended: float, plan: Plan, sampled: dict[str, int], finished: dict[str, str]) -> None:
+    def step(
+        self,
+        number: int,
+        began: float,
+        ended: float,
+        plan: Plan,
+        sampled: dict[str, int],
+        finished: dict[str, str],
+        num_blocks: int = 0,
+    ) -> None:
         self.scheduler.kv.take_hashed()
         self.scheduler.take_released()
 

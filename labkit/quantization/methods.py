@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from labkit.quantization.errors import QuantizationError, check_bits, check_choice, check_groups
-from labkit.quantization.packed import Packed
+
+if TYPE_CHECKING:
+    from labkit.quantization.packed import Packed
 
 
 @dataclass(frozen=True, slots=True)

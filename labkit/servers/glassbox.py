@@ -32,7 +32,7 @@ class GlassBox:
                       model=name, traced=True, memory=NEEDED, grace=4.0)
 
     def phase(self, line: str) -> str | None:
-        found = re.search(r" labkit\.glassbox: ((?:importing|loading|allocating)[^(:]*)", line)
+        found = re.search(r" labkit\.glassbox: ((?:importing|loading|quantizing|allocating)[^(:]*)", line)
         return found[1].split(" from ")[0].strip() if found else None
 
     def explain(self, log: str) -> str | None:

@@ -90,6 +90,15 @@ class Server:
                     values[sample.name] = values.get(sample.name, 0.0) + sample.value
         return values
 
+    def quantize(self, method: str | None = None, **settings: object) -> dict[str, object]:
+        """Quantize a running glass box: its weights by `method` ("none": not at all), its KV cache to kv_cache_dtype, or both; what that
+        frees becomes KV blocks. settings: bits, group_size, kv_cache_dtype, calibration_rows, max_num_seqs. Returns bytes and blocks before
+        and after. Raises `ServerError` for other servers, and for what cannot be done; the server then goes on as it is.
+        """
+        from labkit.servers.quantize import quantize
+
+        return quantize(self.name, self.url, {"method": method, **settings})
+
     def stop(self) -> None:
         """Stop using the server, and wait until it is gone unless somebody else uses it. Does nothing the second time."""
         connection, self._connection = self._connection, None

@@ -49,7 +49,8 @@ class Step:
     Order in which a reader applies it: preempted, arrived; then, in the order of `scheduled`, each request's shared and given
     blocks (it may share one that was given to another earlier in this step); then scheduled, hashed, sampled, finished.
     A preempted or finished request gives its whole block table back, but for `held` ones, which do so when `released`, last of all; a
-    given block loses whatever hash it had. Between the two a held request stands in `padding` only.
+    given block loses whatever hash it had. Between the two a held request stands in `padding` only. `num_blocks` is applied last of all:
+    nobody holds a block then, and nothing is cached any more.
     """
 
     step: int
@@ -69,6 +70,7 @@ class Step:
     padding: dict[str, int] = field(default_factory=dict)  # request -> tokens computed for nothing beside the scheduled ones
     held: list[str] = field(default_factory=list)  # of those finished: they keep their blocks until `released`
     released: list[str] = field(default_factory=list)
+    num_blocks: int = 0  # of the pool, which was made anew, larger or smaller (a running engine was quantized); 0: as it was
 
 
 @dataclass(slots=True)
@@ -97,6 +99,7 @@ class Snapshot:
     waiting: int = 0
     running: int = 0
     dropped: int = 0
+    num_blocks: int = 0  # of the pool; 0: as many as the header says
 
 
 Event = Header | Step | Snapshot

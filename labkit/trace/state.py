@@ -82,16 +82,22 @@ class PoolState:
         except KeyError as missing:
             raise TraceError(f"the run's header has no {missing} in its configuration") from None
         self.header = header
+        self.first_num_blocks = self.num_blocks  # the pool may change its size later
         self.null_blocks = int(configuration.get("null_blocks", 0))
         self.ordinals: dict[str, int] = {}  # every request ever seen, in order of arrival
         self.preempted = self.finished = self.asked_tokens = self.hit_tokens = self.sampled_tokens = 0
         self._clear()
 
     def _clear(self) -> None:
-        n = self.num_blocks
         self.step, self.t, self.ms = 0, 0.0, 0.0
         self.waiting = self.running = self.dropped = 0
         self.requests: dict[str, RequestView] = {}
+        self._slots: list[str | None] = []
+        self._clear_blocks()
+
+    def _clear_blocks(self) -> None:
+        """A pool of `num_blocks` in which nobody holds a block and nothing is cached."""
+        n = self.num_blocks
         self.state = bytearray([NULL] * self.null_blocks + [FREE] * (n - self.null_blocks))
         self.filled = array("H", bytes(2 * n))
         self.owner = array("I", [NOBODY]) * n
@@ -103,7 +109,6 @@ class PoolState:
         self._hash: dict[int, tuple[str, str | None]] = {}
         self._by_hash: dict[str, int] = {}
         self._tokens: dict[int, list[int]] = {}  # what a hashed block holds, kept after its owner is gone
-        self._slots: list[str | None] = []
 
     # reading ---------------------------------------------------------------------------------------------------------
     @property
@@ -199,9 +204,13 @@ class PoolState:
             if request := self.requests.pop(name, None):
                 self._release(request)
                 self._vacate(request)
+        if e.num_blocks:
+            self.num_blocks = e.num_blocks
+            self._clear_blocks()
 
     def _apply_snapshot(self, e: Snapshot) -> None:
         slots = {name: request.slot for name, request in self.requests.items()}
+        self.num_blocks = e.num_blocks or self.first_num_blocks
         self._clear()
         self.step, self.t = e.step, e.t
         self.waiting, self.running, self.dropped = e.waiting, e.running, e.dropped
@@ -230,7 +239,7 @@ class PoolState:
         requests = {name: RequestState(r.prompt, r.max_tokens, r.computed, list(r.table), list(r.token_ids),
                                        "held" if r.held else r.status, r.t, r.preemptions, r.shared) for name, r in self.requests.items()}
         cached = [(block, hash_, parent) for block, (hash_, parent) in self._hash.items()]
-        return Snapshot(self.step, self.t, requests, cached, self.waiting, self.running, self.dropped)
+        return Snapshot(self.step, self.t, requests, cached, self.waiting, self.running, self.dropped, self.num_blocks)
 
     # parts -----------------------------------------------------------------------------------------------------------
     def _ordinal(self, name: str) -> int:

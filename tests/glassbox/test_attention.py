@@ -7,12 +7,12 @@ import torch
 
 from labkit.glassbox import OptionsError
 from labkit.glassbox.attention import Batch, kv_rows, write_kv
-from labkit.glassbox.build import choose_attention, use_packed
 from labkit.glassbox.gather_attention import GatherAttention
 from labkit.glassbox.layers import Linear
 from labkit.glassbox.model_config import ModelConfig
 from labkit.glassbox.packed_linear import PackedLinear
 from labkit.glassbox.sparse_attention import SparseAttention
+from labkit.glassbox.workshop import choose_attention, use_packed
 
 CPU = torch.device("cpu")
 BATCHES = {

@@ -22,6 +22,8 @@ class ChunkedScheduler(Scheduler):
     the pool has room for all its tokens so far, not only for its first chunk; the room is not kept for it.
     """
 
+    readmits = True
+
     def __init__(
         self,
         options: EngineOptions,

@@ -35,8 +35,8 @@ class TGIScheduler(Scheduler):
     ) -> None:
         super().__init__(options)
         self.shares_prefixes = prefill_chunking
-        size, slots = options.block_size, options.num_gpu_blocks_override * options.block_size
-        self.max_batch_total_tokens = slots if max_batch_total_tokens is None else min(max_batch_total_tokens, slots)
+        size = options.block_size
+        self._max_batch_total_tokens = max_batch_total_tokens
         self.max_batch_prefill_tokens = -(-max_batch_prefill_tokens // size) * size  # as queue.rs does: up to a whole block
         self.max_concurrent_requests = max_concurrent_requests
         self.max_batch_size = max_concurrent_requests if max_batch_size is None or prefill_chunking else max_batch_size
@@ -47,6 +47,12 @@ class TGIScheduler(Scheduler):
         self.prefill_chunking = prefill_chunking
         self.waiting_tokens = 0  # decodes since new requests came in
         self.decode_is_due = False  # those who waited for a prefill come next
+
+    @property
+    def max_batch_total_tokens(self) -> int:
+        """Prompt and output tokens of all that run, in the worst case."""
+        slots = self.options.num_gpu_blocks_override * self.options.block_size
+        return slots if self._max_batch_total_tokens is None else min(self._max_batch_total_tokens, slots)
 
     @property
     def max_num_seqs(self) -> int:

@@ -54,7 +54,8 @@ class NF4(Packed):
         return (values * self.scales().unsqueeze(-1)).view(self.shape).to(dtype)
 
     def levels(self, row: int, column: int) -> Tensor:
-        return torch.tensor(LEVELS, device=self.codes.device) * self.scales()[(row * self.shape[1] + column) // self.block_size]
+        scale = self.scales()[(row * self.shape[1] + column) // self.block_size]  # quantized too: a small one may come back below zero
+        return torch.tensor(LEVELS, device=self.codes.device) * scale.abs()
 
 
 def quantize(weight: Tensor, block_size: int = 64, double_quantization: bool = True) -> NF4:

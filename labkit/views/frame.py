@@ -45,6 +45,8 @@ class Packer:
 
     def pack(self, scene: Scene, state: PoolState, history: History, cursor: Cursor, status: str) -> bytes:
         """status: empty, live, ended, lost or replay."""
+        if self._blocks is not None and len(self._blocks["state"]) != state.num_blocks:  # the pool has grown or shrunk
+            self.reset()
         head: dict = {"seq": self.sequence + 1, "base": self.sequence if self._blocks is not None else 0, "scene": scene, "status": status,
                       "mode": cursor.mode, "speed": cursor.speed, "position": cursor.position, "first": history.first, "last": history.last}
         sections = self._changes(state)

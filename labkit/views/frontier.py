@@ -14,7 +14,7 @@ from labkit.views.pen import text_width
 from labkit.views.sketch import Sketch
 from labkit.views.words import percent
 
-ORIGINAL = 32  # bits of what no method has touched
+UNTOUCHED = {None: 32, "float32": 32, "bfloat16": 16, "float16": 16}  # bits of what no method has touched
 NOT_MEASURED = "not measured"
 LEFT, RIGHT, TOP, BOTTOM = 56, 596, 44, 372  # of the plot, in pixels of its panel
 FOOTER = ("Bytes: the whole model with all scales, zeros and outliers, what is not quantized in 16 bits. On the frontier: no other mark has fewer bytes and at "
@@ -39,14 +39,14 @@ QUALITIES = {quality.key: quality for quality in (
 
 def read_rows(source: str | Path | Mapping | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows as `labkit bench quantization` writes them: a JSON file, its content, or the rows themselves. Raises ValueError where there are
-    none."""
+    none. Rows of formats of the KV cache (`kv-...`) are left out: their model is as large as before."""
     if isinstance(source, str | Path):
         try:
             source = json.loads(Path(source).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ValueError(f"{source} holds no measurements ({error}): make them with `labkit bench quantization`") from error
     rows = source.get("rows") if isinstance(source, Mapping) else source
-    rows = [dict(row) for row in rows or () if row.get("bytes")]
+    rows = [dict(row) for row in rows or () if row.get("bytes") and not str(row.get("method")).startswith("kv-")]
     if not rows:
         raise ValueError("there is no row with bytes: give the rows of `labkit bench quantization`, each with method, bits, bytes and a quality")
     return rows
@@ -57,8 +57,8 @@ def name_of(row: Mapping[str, Any]) -> str:
 
 
 def bits_of(row: Mapping[str, Any]) -> int:
-    """Its bits; 32 for the original."""
-    return int(row["bits"]) if row.get("method") and row.get("bits") else ORIGINAL
+    """Its bits."""
+    return UNTOUCHED[row.get("method")] if row.get("method") in UNTOUCHED else int(row["bits"])
 
 
 def pareto(rows: Sequence[Mapping[str, Any]], quality: Quality) -> list[int]:
@@ -127,8 +127,11 @@ class FrontierView(Board):
 
 
 def label(row: Mapping[str, Any]) -> str:
-    bits, group = bits_of(row), row.get("group_size")
-    return "original" if not row.get("method") else f"{name_of(row)} {bits}" + (f", g{group}" if group else "")
+    if row.get("method") in UNTOUCHED:
+        return name_of(row)
+    options = [{("symmetric", "False"): "asymmetric", ("per", "channel"): "per channel"}.get((name, str(value)), f"{name} {value}")
+               for name, value in (row.get("options") or {}).items()]
+    return ", ".join([f"{name_of(row)} {bits_of(row)}", *([f"g{row['group_size']}"] if row.get("group_size") else []), *options])
 
 
 def megabytes(row: Mapping[str, Any]) -> str:
@@ -205,7 +208,7 @@ def _plot(rows: Sequence[Mapping[str, Any]], quality: Quality, front: list[int],
     sketch = Sketch(RIGHT + 8, BOTTOM + 46)
     measured = [n for n, row in enumerate(rows) if row.get(quality.key) is not None]
     x_at = 0.0
-    for bits, words in ((2, "2 bits"), (3, "3"), (4, "4"), (8, "8"), (ORIGINAL, "original"), (6, "others")):
+    for bits, words in ((2, "2 bits"), (3, "3"), (4, "4"), (8, "8"), (32, "not quantized"), (6, "others")):
         mark(sketch, LEFT + 6 + x_at, 10, bits, "paper", "ink2")
         x_at += 16 + sketch_text(sketch, words, LEFT + 17 + x_at, 14) + 12
     sketch.text("filled: on the frontier · ring: picked", RIGHT, 14, size=11, fill="ink2", align="right")

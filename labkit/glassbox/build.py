@@ -23,7 +23,7 @@ def build_runner(folder: Path, options: EngineOptions) -> tuple[ModelRunner, Mod
     dtype = choose_dtype(options.dtype, config, device)
     log.info("loading weights from %s (%s, %s)", folder, str(dtype).removeprefix("torch."), device)
     workshop = Workshop(folder, config, options, dtype, device)
-    workshop.parts = parts = workshop.prepare(options.wanted_quantization)
+    workshop.parts = parts = workshop.prepare(options.wanted_quantization())
     kv_cache = workshop.pool(parts, options.num_gpu_blocks_override)
     return ModelRunner(parts.model, kv_cache, parts.attention, Sampler(config.eos_token_ids), device, workshop), config
 

@@ -18,7 +18,7 @@ SHORT_CONTEXT = 128  # tokens; contexts up to here are padded to each other, lon
 
 
 class GatherAttention(AttentionBackend):
-    """Runs everywhere. Costs a copy of all keys and values that a step looks at, in every layer: for a quantized cache, of their numbers."""
+    """Runs everywhere. Costs a copy of all keys and values that a step looks at, in every layer; codes become numbers on the way."""
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
         self.config, self.dtype, self.device = config, dtype, device

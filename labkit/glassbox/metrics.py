@@ -45,7 +45,7 @@ class Metrics:
         self.output_length = self._make(Histogram, "request_generation_tokens", "Output tokens of a finished request", buckets=TOKENS)
         info = {"block_size": str(options.block_size), "num_gpu_blocks": str(options.num_gpu_blocks_override), "engine": "0"}
         info["enable_prefix_caching"] = str(options.enable_prefix_caching)
-        info["kv_cache_dtype"] = options.wanted_quantization.kv_cache_dtype
+        info["kv_cache_dtype"] = options.wanted_quantization().kv_cache_dtype
         self._info = info
         self.cache_config = Gauge("glassbox:cache_config_info", "The KV pool's configuration", list(info), registry=self.registry)
         self.cache_config.labels(**info).set(1)

@@ -52,8 +52,8 @@ class ModelConfig:
         quant_method = (raw.get("quantization_config") or {}).get("quant_method")
         if raw.get("quantization_config") and quant_method not in CHECKPOINT_FORMATS:
             raise ModelError(
-                f"{folder}: a quantized checkpoint of the format {quant_method!r}, and the glass box reads {', '.join(CHECKPOINT_FORMATS)}; "
-                f"give one of those, or the original in float32, bfloat16 or float16"
+                f"{folder}: a quantized checkpoint of the format {quant_method!r}, and the glass box reads "
+                f"{', '.join(CHECKPOINT_FORMATS)}; give one of those, or the original in float32, bfloat16 or float16"
             )
         if raw.get("hidden_act", "silu") != "silu":
             raise ModelError(f"{folder}: hidden_act {raw['hidden_act']!r} is not computed here, only 'silu'")

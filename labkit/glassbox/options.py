@@ -57,7 +57,7 @@ class EngineOptions:
             if getattr(self, name) not in values:
                 raise OptionsError(f"{flag(name)} must be one of {', '.join(values)}, got {getattr(self, name)!r}")
         try:
-            self.wanted_quantization  # noqa: B018: looked at for what it raises
+            self.wanted_quantization()
         except QuantizationError as error:
             raise OptionsError(f"--quantization {self.quantization}, --kv-cache-dtype {self.kv_cache_dtype}: {error}") from error
         budget = self.max_num_batched_tokens
@@ -67,7 +67,6 @@ class EngineOptions:
                 f"needs one token for each; raise the first or lower the second"
             )
 
-    @property
     def wanted_quantization(self) -> Quantization:
         """What the engine starts with. Raises `QuantizationError`."""
         method, bits, groups = self.quantization, self.quantization_bits, self.quantization_group_size

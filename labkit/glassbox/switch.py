@@ -36,8 +36,8 @@ def switch(engine: Engine, changes: dict[str, Any], max_num_seqs: int | None = N
     if wanted != before.quantization:
         if scheduler.running and not scheduler.readmits:
             raise QuantizationError(
-                f"the policy {type(scheduler).__name__} does not preempt: {len(scheduler.running)} running requests would be lost; quantize "
-                f"while nobody runs, or serve with --policy chunked"
+                f"the policy {type(scheduler).__name__} does not preempt: {len(scheduler.running)} running requests would be lost; "
+                f"quantize while nobody runs, or serve with --policy chunked"
             )
         parts = workshop.prepare(wanted, *([] if progress is None else [progress]))
         num_blocks = (engine.byte_budget - parts.weight_bytes) // parts.block_bytes
@@ -97,7 +97,8 @@ def check_room(engine: Engine, parts: Parts, num_blocks: int) -> None:
         return
     rest = max(0, engine.byte_budget - parts.weight_bytes)
     raise QuantizationError(
-        f"weights of {parts.weight_bytes:,} bytes leave {rest:,} of the engine's {engine.byte_budget:,} for KV blocks: {max(0, num_blocks)} "
-        f"of {parts.block_bytes:,} bytes, and one request of --max-model-len {options.max_model_len} needs {needed}. The pool cannot shrink "
-        f"so far: take fewer bits for weights or KV cache, or start with more --num-gpu-blocks-override or a smaller --max-model-len"
+        f"weights of {parts.weight_bytes:,} bytes leave {rest:,} of the engine's {engine.byte_budget:,} for KV blocks: "
+        f"{max(0, num_blocks)} of {parts.block_bytes:,} bytes, and one request of --max-model-len {options.max_model_len} needs {needed}. "
+        f"The pool cannot shrink so far: take fewer bits for weights or KV cache, or start with more --num-gpu-blocks-override or a "
+        f"smaller --max-model-len"
     )

@@ -8,11 +8,11 @@ import math
 import pytest
 import torch
 
+from labkit.bench.examples import llama
 from labkit.quantization import cache, llm_int8, round_to_nearest
 from labkit.quantization.error import layer_error, outliers
 from labkit.quantization.model import quantize_model
 from labkit.quantization.quality import Reference, divergence, greedy, splits, summary
-from tests.quantization.conftest import llama
 
 
 class Ruler:

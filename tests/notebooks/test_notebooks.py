@@ -33,7 +33,7 @@ def pictures(path: Path) -> list[tuple[bytes, dict]]:
 
 @pytest.mark.timeout(LONGEST)
 @pytest.mark.parametrize("server", ["glassbox", "vllm"])
-@pytest.mark.parametrize("notebook", ["00", "01", "02", "03"])
+@pytest.mark.parametrize("notebook", ["00", "01", "02", "03", "07"])
 def test_a_notebook_runs_unattended_and_shows_what_happened_inside_the_engine(notebook, server, tmp_path):
     told = labkit_run(notebook, server, tmp_path)
     assert told["parameters"]["server"] == server

@@ -46,6 +46,7 @@ from labkit.load.table import Table
 from labkit.models import folder
 from labkit.models.prompts import prompt
 from labkit.models.shapes import Shape, shapes
+from labkit.views.words import thousands
 
 lesson = Lesson("07 Quantization", interactive=interactive)
 predict, check = lesson.predict, lesson.check
@@ -81,7 +82,7 @@ weights = lab.look(model, layer=layer, method="rtn", bits=4, group_size=64)
 
 # %%
 weights.set(method="nf4")
-even, normal = weights._bench.look(layer, "rtn", 4, 64), weights.look
+even, normal = weights.bench.look(layer, "rtn", 4, 64), weights.look
 weights.still()
 
 # %% [markdown]
@@ -178,16 +179,25 @@ first = predict.choice("Round-to-nearest with fewer and fewer bits: 8, 4, 3, 2. 
 # ### Run
 
 # %%
-from labkit.quantization.measure import Sample, measure
+from copy import deepcopy
 
-sample = {"small": Sample(documents=16, cases=8, prompts=8, tokens=48, distances=(64, 256), keys=(), words=()),
+from labkit.models.measure import Ruler
+from labkit.quantization.measure import Sample, judge
+from labkit.quantization.model import bytes_in_all, quantize_model
+from labkit.quantization.text import calibration_text
+
+sample = {"small": Sample(documents=12, cases=6, prompts=6, tokens=48, distances=(256, 1024), keys=(), words=()),
           "full": Sample(documents=60, cases=20, prompts=20, tokens=64, distances=(64, 256, 1024), keys=(), words=())}[scale]
-ways = [(None, None), ("rtn", 8), ("rtn", 4), ("gptq", 4), ("awq", 4), ("nf4", None), ("rtn", 3), ("gptq", 3), ("rtn", 2), ("gptq", 2)]
+ruler = Ruler(folder(model))
+original, wanted = ruler.model, sample.reference(ruler)
+calibration = calibration_text(original, ruler.tokenizer, rows=8)
 rows = []
-for method, bits in ways:
-    found = measure(model, method, bits, sample=sample, rows=16)
+for method, bits in [(None, None), ("rtn", 8), ("rtn", 4), ("gptq", 4), ("awq", 4), ("nf4", 4), ("rtn", 3), ("gptq", 3), ("rtn", 2), ("gptq", 2)]:
+    ruler.model = deepcopy(original)
+    packed = quantize_model(ruler.model, method, bits, ids=calibration.ids) if method else None
+    found = judge(ruler, wanted, sample)
     recall = sum(found["recall_by_distance"].values()) / len(found["recall_by_distance"])
-    rows.append({"method": method, "bits": bits or (4 if method else None), "group_size": 64 if method in ("rtn", "gptq", "awq") else None, "bytes": found["bytes"], "bits_per_weight": found.get("bits_per_weight"),
+    rows.append({"method": method, "bits": bits, "group_size": packed and packed.options.get("group_size"), "bytes": bytes_in_all(ruler.model, packed), "bits_per_weight": packed and packed.bits_per_weight,
                  "perplexity": found["perplexity"]["all"]["perplexity"], "recall": recall, "kl": found["kl"], "first_difference": found["continuations"]["median_first"]})
 by_way = {(row["method"], row["bits"]): row for row in rows}
 Table("What quantization costs", ["", "MB", "perplexity", "exact recall", "KL, nats a token", "first different token"], [
@@ -242,7 +252,7 @@ blocks, block_size = 72, 16
 linear = shape.num_hidden_layers * (2 * shape.hidden_size * shape.head_dim * (shape.num_attention_heads + shape.num_key_value_heads) + 3 * shape.hidden_size * shape.intermediate_size)
 freed = linear * (4 - (4 + 16 / 64) / 8)
 block_bytes = block_size * shape.kv_bytes(4)
-predict.number(f"The linear layers hold {linear / 1e6:.2f} million weights, and go from 32 bits to 4.25. A block of {block_size} tokens takes {block_bytes:,} bytes. How many blocks more?".replace(",", "\u202f"),
+predict.number(f"The linear layers hold {linear / 1e6:.2f} million weights, and go from 32 bits to 4.25. A block of {block_size} tokens takes {thousands(block_bytes)} bytes. How many blocks more?",
                answer=freed // block_bytes, within=0.06, hints={
                    (1, 30): "Bits or bytes? A weight in float32 takes 4 bytes, in 4.25 bits about half a byte.",
                    (linear * 4 // block_bytes - 2, linear * 4 // block_bytes + 2): "The 4.25 bits have to be stored, too."},
@@ -267,7 +277,7 @@ with ThreadPoolExecutor(1) as beside:
     result = work.result()
 run = trace.read_idle(box.run_file)
 print(f"weights {changed['weight_bytes_before'] / 1e6:.2f} MB → {changed['weight_bytes_after'] / 1e6:.2f} MB, {changed['preempted']} requests stepped back for it, {changed['seconds']:.2f} s")
-print(f"KV blocks {changed['num_blocks_before']} → {changed['num_blocks_after']}, each of {changed['block_bytes_after']:,} B".replace(",", "\u202f"))
+print(f"KV blocks {changed['num_blocks_before']} → {changed['num_blocks_after']}, each of {thousands(changed['block_bytes_after'])} B")
 
 # %%
 grown = next(event.step for event in run.events if isinstance(event, trace.Step) and event.num_blocks)
@@ -280,7 +290,7 @@ view.still()
 
 # %%
 smaller = box.quantize(kv_cache_dtype="int8")
-print(f"a block of {block_size} tokens: {smaller['block_bytes_before']:,} B → {smaller['block_bytes_after']:,} B; blocks {smaller['num_blocks_before']} → {smaller['num_blocks_after']}".replace(",", "\u202f"))
+print(f"a block of {block_size} tokens: {thousands(smaller['block_bytes_before'])} B → {thousands(smaller['block_bytes_after'])} B; blocks {smaller['num_blocks_before']} → {smaller['num_blocks_after']}")
 after = lab.load(box, requests=8, concurrency=8, seed=1, prompts=texts[:8], max_tokens=40, extra={"ignore_eos": True}, progress=False)
 
 # %% [markdown]
@@ -296,8 +306,8 @@ for name in ("tiny", "qwen3-0.6b", "llama-3.1-8b"):
     one = shapes()[name]
     full, half, heads = one.kv_bytes(2) * one.num_attention_heads // one.num_key_value_heads, one.kv_bytes(2), 2 * one.num_hidden_layers * one.num_key_value_heads
     scales = heads // 2 * (2 * one.head_dim / 16 + 2)  # for each head: 2 bytes per channel of the keys and 16 tokens, 2 bytes per token of the values
-    lines.append([name, f"{one.num_attention_heads} / {one.num_key_value_heads}", f"{full:,}", f"{half:,}", f"{one.kv_bytes(1) + scales:,.0f}", f"{100 * scales / one.kv_bytes(1):.1f} %", f"{2 * one.parameters / (one.kv_bytes(2) * 8192):,.1f}"])
-Table("Bytes of KV cache a token", ["model", "heads / KV heads", "without GQA, 16 bits", "GQA, 16 bits", "GQA, int8 with scales", "scales", "weights ÷ KV of 8 192 tokens"], [[cell.replace(",", "\u202f") for cell in line] for line in lines], [
+    lines.append([name, f"{one.num_attention_heads} / {one.num_key_value_heads}", thousands(full), thousands(half), thousands(one.kv_bytes(1) + scales), f"{100 * scales / one.kv_bytes(1):.1f} %", f"{2 * one.parameters / (one.kv_bytes(2) * 8192):.1f}"])
+Table("Bytes of KV cache a token", ["model", "heads / KV heads", "without GQA, 16 bits", "GQA, 16 bits", "GQA, int8 with scales", "scales", "weights ÷ KV of 8 192 tokens"], lines, [
     "Scales: float16, one for each channel of the keys in a block of 16 tokens and one for each head and token of the values, as in labkit/quantization/kv_cache.py."])
 
 # %%
@@ -314,7 +324,7 @@ from labkit.quantization.command import main as quantize
 place = Path(tempfile.mkdtemp())
 checkpoints = {"original": str(folder(model)), "gptq, 4 bits": place / "gptq", "awq, 4 bits": place / "awq", "W8A8, smoothquant": place / "smoothquant"}
 for path in list(checkpoints.values())[1:]:
-    quantize([str(model), "--method", path.name, "--rows", "16", "--threads", "1", "--out", str(path)])
+    quantize([str(model), "--method", path.name, "--rows", "8", "--threads", "1", "--out", str(path)])
 sizes = {name: sum(file.stat().st_size for file in Path(path).glob("*.safetensors")) for name, path in checkpoints.items()}
 
 # %%
@@ -323,7 +333,7 @@ from labkit.servers import ServerError
 
 source, measured, refused = run, {}, {}
 if server == "vllm":
-    asked = Sample(documents=8, cases=6, distances=(64, 256))
+    asked = Sample(documents=12, cases=6, distances=(256, 1024))
     options = dict(share=False, block_size=32, num_gpu_blocks_override=161, max_model_len=2048, max_num_seqs=16)
     for name, path in checkpoints.items():
         try:

@@ -52,7 +52,7 @@ class Workbench:
     May be used from several threads.
     """
 
-    def __init__(self, model: str | Path = "tiny", rows: int = 16, seed: int = 0):
+    def __init__(self, model: str | Path = "tiny", rows: int = 8, seed: int = 0):
         """model: a shipped model, a folder, or a hub name. rows: of calibration text, 256 tokens each. Raises ModelError."""
         self.folder, self.rows, self.seed = folder(model), rows, seed
         self._lock = threading.RLock()

@@ -28,7 +28,7 @@ class ErrorsView(Board):
                  every: float = EVERY):
         """bits: of the methods that can choose them. layers: all of them for None. Raises QuantizationError."""
         super().__init__(every)
-        self._bench, self._methods, self._bits = bench, list(methods), bits
+        self.bench, self._methods, self._bits = bench, list(methods), bits
         self._layers = list(layers or bench.layers)
         self._layer, self._method = 0, 0
         self.set(bits=bits)
@@ -56,7 +56,7 @@ class ErrorsView(Board):
         from labkit.quantization.methods import method
 
         with self._lock:
-            return {(layer, name): self._bench.look(layer, name, self._bits if method(name).takes_bits else None)
+            return {(layer, name): self.bench.look(layer, name, self._bits if method(name).takes_bits else None)
                     for layer in self._layers for name in self._methods}
 
     def _turn(self, name: str, value: Any) -> None:
@@ -87,7 +87,7 @@ class ErrorsView(Board):
         rows = [[one, *(f"{100 * value:.1f} %" for value in line)] for one, line in zip(self._layers, errors, strict=True)]
         dials = [Dial("layer", "layer", [(one, one) for one in self._layers], layer), Dial("bits", "bits", [(bits, str(bits)) for bits in range(2, 9)], self._bits, "slider")]
         panels = [_table(self._layers, self._methods, errors, self._layer, self._method), _side([looks[layer, one] for one in self._methods], self._method)]
-        return Page("Error by layer and method", f"{self._bits} bits where a method can choose · picked: {layer}, {name}", ("live", f"quantized here, {self._bench.folder.name}"),
+        return Page("Error by layer and method", f"{self._bits} bits where a method can choose · picked: {layer}, {name}", ("live", f"quantized here, {self.bench.folder.name}"),
                     panels, alt, FOOTER, "Relative error of the outputs", ["layer", *self._methods], rows, dials)
 
 
@@ -148,7 +148,7 @@ def _side(looks: list[Look], picked: int) -> Sketch:
     peaks, base, high = look.input_peak.numpy(), spikes + 168, 138
     most = max(float(peaks.max()) * 1.08, LOUD * 1.3)
     at = left + width * (np.arange(inputs) + 0.5) / inputs
-    for value in (0, LOUD, float(peaks.max())):
+    for value in (0, float(peaks.max()), *([LOUD] if min(LOUD, abs(LOUD - peaks.max())) * high / most > 12 else [])):
         sketch.text(f"{value:.3g}", left - 8, base - high * value / most + 4, size=10.5, fill="muted", align="right")
     loud = peaks >= LOUD
     thin = max(0.6, width / inputs - 0.4)

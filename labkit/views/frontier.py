@@ -30,7 +30,7 @@ class Quality:
     more: bool
 
     def said(self, value: float) -> str:
-        return percent(value) if self.key in ("recall", "copy") else f"{value:.3g}"
+        return percent(value) if self.more else f"{value:.4g}" if self.key == "perplexity" else f"{value:.2g}"
 
 
 QUALITIES = {quality.key: quality for quality in (
@@ -198,9 +198,9 @@ class Axis:
 
 def cut(values: Sequence[float]) -> float:
     """Where an axis may end on which less is better, so that a few very bad ones do not press all others together: twice as far from the
-    best as three in four are."""
+    best as three in four are, and an eighth above it, so that noise looks like noise."""
     ordered = sorted(values)
-    end = ordered[0] + 2 * (ordered[3 * len(ordered) // 4] - ordered[0])
+    end = max(ordered[0] + 2 * (ordered[3 * len(ordered) // 4] - ordered[0]), 1.12 * ordered[0])
     return end if end > ordered[0] else ordered[-1]
 
 
@@ -219,9 +219,11 @@ def _plot(rows: Sequence[Mapping[str, Any]], quality: Quality, front: list[int],
     across = Axis.around([row["bytes"] / 1e6 for row in rows], LEFT, RIGHT, True)
     end = max(values) if quality.more else cut(values)
     up = Axis.around([value for value in values if value <= end], BOTTOM, TOP, False)
-    for tick in up.ticks():
+    ticks = up.ticks()
+    digits = max(0, math.ceil(-math.log10(ticks[1] - ticks[0]) - 1e-9)) if len(ticks) > 1 else 3
+    for tick in ticks:
         sketch.rect(LEFT, up.at(tick) - 0.5, RIGHT - LEFT, 1, fill="line")
-        sketch.text(quality.said(tick), LEFT - 7, up.at(tick) + 4, size=10.5, fill="muted", align="right")
+        sketch.text(percent(tick) if quality.more else f"{tick:.{digits}f}", LEFT - 7, up.at(tick) + 4, size=10.5, fill="muted", align="right")
     for tick in across.ticks():
         sketch.strokes([((across.at(tick), BOTTOM), (across.at(tick), BOTTOM + 4))], "edge", 1)
         sketch.text(f"{tick:g}", across.at(tick), BOTTOM + 17, size=10.5, fill="muted", align="center")
@@ -291,7 +293,7 @@ def _list(rows: Sequence[Mapping[str, Any]], quality: Quality, front: list[int],
     sketch.rect(0, y, width, 84, fill="panel", radius=6)
     sketch.runs([(label(row), {"weight": 600}), (megabytes(row), {"dx": 8, "fill": "ink2"})], 14, y + 22)
     told = [(q.words, cell(row, q)) for q in QUALITIES.values()]
-    told += [("first different token", str(row["first_difference"]) if row.get("first_difference") is not None else NOT_MEASURED),
+    told += [("first different token", f"{row['first_difference']:g}" if row.get("first_difference") is not None else NOT_MEASURED),
              ("tokens/s", f"{row['tokens_per_s']:,.0f}".replace(",", "\u202f") if row.get("tokens_per_s") else NOT_MEASURED)]
     for i, (words, value) in enumerate(told):
         x, line_y = 14 + 204 * (i % 2), y + 41 + 16 * (i // 2)

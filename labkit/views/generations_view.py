@@ -93,7 +93,7 @@ def _text(name: str, tokens: list[str], place: int | None) -> Sketch:
     column = line = 0
     for n, token in enumerate(tokens):
         text = token.replace("\n", "⏎")
-        if column + len(text) > most:
+        if column + len(text) > most + (text in ".,;:!?"):  # a full stop may stand out
             column, line = 0, line + 1
             text = text.lstrip(" ") if n != place else text
         words.append((column, line, text, n))

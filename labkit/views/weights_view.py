@@ -23,7 +23,7 @@ class WeightsView(Board):
     def __init__(self, bench: Workbench, *, every: float = EVERY, **settings: Any):
         """settings: where the dials stand at first, see `set`. Raises QuantizationError for what is not possible."""
         super().__init__(every)
-        self._bench = bench
+        self.bench = bench
         self._layer, self._method = bench.layers[0], "rtn"
         self._bits: int | None = 4
         self._group: int | None = 64
@@ -53,7 +53,7 @@ class WeightsView(Board):
     def _settle_dials(self, bits: int | None, group_size: int | None) -> None:
         from labkit.quantization.methods import method
 
-        chosen, inputs = method(self._method), self._bench.weight(self._layer).shape[1]
+        chosen, inputs = method(self._method), self.bench.weight(self._layer).shape[1]
         self._bits = bits if bits is not None else self._bits if self._bits in chosen.bits else chosen.bits[0]
         if chosen.takes_groups:
             self._group = group_size or self._group
@@ -71,7 +71,7 @@ class WeightsView(Board):
     def look(self) -> Look:
         """The layer as it is shown."""
         with self._lock:
-            return self._bench.look(self._layer, self._method, **self._arguments())
+            return self.bench.look(self._layer, self._method, **self._arguments())
 
     def _place(self, look: Look, cell: tuple[int, int] | None) -> None:
         """Pick a weight; at first the loudest input of the channel with the worst error."""
@@ -101,7 +101,7 @@ class WeightsView(Board):
         from labkit.quantization.methods import METHODS, method
 
         chosen, inputs = method(look.method), look.weight.shape[1]
-        dials = [Dial("layer", "layer", [(name, name) for name in self._bench.layers], look.layer),
+        dials = [Dial("layer", "layer", [(name, name) for name in self.bench.layers], look.layer),
                  Dial("method", "method", [(name, name) for name in METHODS], look.method),
                  Dial("bits", "bits", [(bits, str(bits)) for bits in sorted(chosen.bits)], look.bits, "slider")]
         if look.group_size is not None:
@@ -114,7 +114,7 @@ class WeightsView(Board):
         window = Window(*self._window, *self._cell)
         other = None
         if look.method not in ("rtn", "gptq"):  # these two have the same grid
-            other = self._bench.look(look.layer, "rtn", min(look.bits, 8), look.group_size)
+            other = self.bench.look(look.layer, "rtn", min(look.bits, 8), look.group_size)
         outputs, inputs = look.weight.shape
         groups = "" if look.group_size is None else f", groups of {look.group_size}"
         how = f"{look.method}, {look.bits} bits{groups}"
@@ -129,5 +129,5 @@ class WeightsView(Board):
                   weight_panel(look, window), layer_panel(look)]
         worst = error.channels.argsort(descending=True)[:12].tolist()
         rows = [[str(channel), f"{100 * error.channels[channel]:.1f} %"] for channel in worst]
-        return Page("Weights", f"{look.layer} · {outputs} × {inputs} · {how}", ("live", f"quantized here, {self._bench.folder.name}"), panels, alt, FOOTER,
+        return Page("Weights", f"{look.layer} · {outputs} × {inputs} · {how}", ("live", f"quantized here, {self.bench.folder.name}"), panels, alt, FOOTER,
                     f"Worst output channels of {look.layer}", ["output channel", "relative error of its output"], rows, self._dials(look))

@@ -173,7 +173,7 @@ weights.still()
 first = predict.choice("Round-to-nearest with fewer and fewer bits: 8, 4, 3, 2. Where does exact recall break?", ["at 4 bits", "at 3 bits", "at 2 bits", "it does not"], hints={
     "at 4 bits": "Sixteen levels are enough for most weights; the text begins to differ all the same.",
     "it does not": "Four levels for a weight, two of them for the small ones. Watch."},
-    explain="Perplexity rises slowly, for it is a mean over all tokens; four digits have to be right all at once.")
+    explain="Down to 3 bits the model hardly notices: the errors of many weights cancel out. Four levels are too few. A key has four digits, and all of them have to be right.")
 
 # %% [markdown]
 # ### Run
@@ -363,14 +363,14 @@ if server == "vllm":
             client = Respondent(engine.url, engine.model, folder(model))
             print(f"fp8 KV cache: perplexity {client.perplexity(asked):.3f}, exact recall {100 * sum(client.recall(asked).values()) / 2:.0f} %")
     except ServerError as error:
-        print(f"fp8 KV cache: {error}\n")
+        print(f"fp8 KV cache: {error}")
     for name in ("squeezellm", "bitsandbytes", "gguf"):
         try:
             lab.serve("vllm", model=model, quantization=name, **options).stop()
             print(f"{name}: accepted")
         except ServerError as error:
-            refused[name] = str(error)
-            print(f"{name}: {error}\n")
+            refused[name] = str(error).splitlines()[0]
+            print(f"{name}: {refused[name]}\n")
 else:
     print("This, too, is for server = \"vllm\".")
 
@@ -381,7 +381,7 @@ else:
 # | no risk, half the bytes | FP8 or int8 weights (W8A8 with SmoothQuant, where the hardware multiplies them) | the text hardly changes; products of 8 bits are faster, too |
 # | the largest model that fits, few requests | 4 bits: AWQ or GPTQ, groups of 64 or 128 | decode waits for bytes; a quarter of them |
 # | 4 bits without calibration | round-to-nearest or NF4 | nothing to run before; a little worse |
-# | 3 bits and fewer | GPTQ, AWQ or SqueezeLLM, and a test of *your* task | perplexity looks fine long after exact recall has broken |
+# | 3 bits and fewer | GPTQ, AWQ or SqueezeLLM, and a test of *your* task | round-to-nearest breaks first; perplexity is a mean, and a mean can hide a task that fails |
 # | long contexts, many requests | an 8-bit KV cache, beside whatever the weights are | the cache, not the weights, fills the memory |
 # | large batches, compute-bound | W8A8 or FP8 rather than 4-bit weights | 4-bit weights are unpacked before they are multiplied: bytes are saved, arithmetic is not |
 #

@@ -77,14 +77,19 @@ class Sketch:
 
 
 def flow(sizes: Iterable[tuple[float, float]], room: float) -> tuple[list[tuple[float, float]], float]:
-    """Where panels of these sizes stand, in lines of `room`, and how high they are together. The browser's `flow` does the same."""
-    x = y = line = 0.0
+    """Where panels of these sizes stand, in lines of `room`, and how high they are together. One that would begin a line stands below the
+    last one instead, if that is as wide and the line high enough. The browser's `flowPanels` does the same."""
+    x = y = line = below = last = 0.0
     places = []
     for width, height in sizes:
         if x > 0 and x + width > room + 0.5:
+            if width == last and below + height <= y + line:
+                places.append((x - GAP - width, below))
+                below += height + GAP
+                continue
             x, y, line = 0.0, y + line + GAP, 0.0
         places.append((x, y))
-        x, line = x + width + GAP, max(line, height)
+        x, line, below, last = x + width + GAP, max(line, height), y + height + GAP, width
     return places, y + line
 
 

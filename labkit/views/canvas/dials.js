@@ -19,8 +19,18 @@ export function makeDials(root, turned) {
       input.setAttribute("aria-valuetext", words);
       turned(dial.name, value, dragging);
     };
-    if (slider) input.addEventListener("input", () => move(true));
-    else input.addEventListener("change", () => move(false));
+    if (slider) {
+      input.addEventListener("input", () => move(true));
+      input.addEventListener("keydown", (event) => { // the notebook around us would take these keys
+        const now = Number(input.value), last = Number(input.max);
+        const to = { ArrowLeft: now - 1, ArrowDown: now - 1, ArrowRight: now + 1, ArrowUp: now + 1, Home: 0, End: last }[event.key];
+        if (to === undefined) return;
+        event.preventDefault();
+        event.stopPropagation();
+        input.value = String(to);
+        move(true);
+      });
+    } else input.addEventListener("change", () => move(false));
     made.set(dial.name, knob);
     return knob;
   }
@@ -36,12 +46,13 @@ export function makeDials(root, turned) {
     }
     for (const dial of dials) {
       const knob = made.get(dial.name) ?? make(dial), options = JSON.stringify(dial.options), index = dial.options.findIndex(([value]) => value === dial.value);
+      const held = document.activeElement === knob.input && knob.said && knob.options === options;
       if (knob.options !== options) {
         knob.options = options;
         if (knob.said) knob.input.max = String(dial.options.length - 1);
         else knob.input.replaceChildren(...dial.options.map(([, words], i) => new Option(words, String(i))));
       }
-      if (document.activeElement === knob.input && knob.said) continue;
+      if (held) continue;
       knob.input.value = String(Math.max(0, index));
       if (knob.said) knob.said.textContent = dial.options[Math.max(0, index)]?.[1] ?? "";
       knob.input.disabled = dial.options.length < 2;

@@ -6,12 +6,19 @@ export const GAP = 28; // between panels
 
 /** Where panels of these sizes stand in lines of `room`: {places: [{x, y, scale}], height}. Panels wider than the room are drawn smaller. */
 export function flowPanels(panels, room) {
-  let x = 0, y = 0, line = 0;
+  let x = 0, y = 0, line = 0, below = 0, last = 0;
   const places = panels.map(({ width, height }) => {
     const scale = Math.min(1, room / width), [w, h] = [width * scale, height * scale];
-    if (x > 0 && x + w > room + 0.5) [x, y, line] = [0, y + line + GAP, 0];
+    if (x > 0 && x + w > room + 0.5) {
+      if (w === last && below + h <= y + line) {
+        const under = { x: x - GAP - w, y: below, scale };
+        below += h + GAP;
+        return under;
+      }
+      [x, y, line] = [0, y + line + GAP, 0];
+    }
     const place = { x, y, scale };
-    [x, line] = [x + w + GAP, Math.max(line, h)];
+    [x, line, below, last] = [x + w + GAP, Math.max(line, h), y + h + GAP, w];
     return place;
   });
   return { places, height: y + line };

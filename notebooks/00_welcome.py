@@ -27,7 +27,7 @@
 
 # %% tags=["parameters"]
 server = "glassbox"  # glassbox, vllm
-model = "tiny"  # the model that comes with the lab; a folder, or a hub name if you have a network
+model = "tiny"  # comes with the lab; or a folder, or a hub name if you have a network
 scale = "small"  # or "full": more requests
 interactive = True
 
@@ -44,7 +44,10 @@ from labkit.models.prompts import prompt
 
 lesson = Lesson("00 Welcome", interactive=interactive)
 predict, check = lesson.predict, lesson.check
-small = {"glassbox": dict(block_size=16, num_gpu_blocks_override=96), "vllm": dict(block_size=32, num_gpu_blocks_override=96)}[server]
+small = {
+    "glassbox": dict(block_size=16, num_gpu_blocks_override=96),
+    "vllm": dict(block_size=32, num_gpu_blocks_override=96),
+}[server]
 
 # %%
 lab.doctor()
@@ -70,8 +73,13 @@ from openai import OpenAI
 
 client = OpenAI(base_url=f"{box.url}/v1", api_key="none")
 question = "What is a KV cache?"
-stream = client.chat.completions.create(model=box.model, messages=[{"role": "user", "content": question}],
-                                        max_tokens=64, temperature=0, stream=True)
+stream = client.chat.completions.create(
+    model=box.model,
+    messages=[{"role": "user", "content": question}],
+    max_tokens=64,
+    temperature=0,
+    stream=True,
+)
 for chunk in stream:
     if chunk.choices:
         print(chunk.choices[0].delta.content or "", end="", flush=True)
@@ -85,13 +93,19 @@ for chunk in stream:
 # To write the next token, the engine needs the *keys* and *values* of all tokens so far, in every layer: the **KV cache**. It keeps them
 # in **blocks** of a fixed number of tokens, so that memory need not be reserved in one piece.
 
-# %% tags=["predict"]
+# %% jupyter={"source_hidden": true} tags=["predict"]
 size = small["block_size"]
-predict.number(f"A request has 100 tokens so far. How many blocks of {size} does it hold?", answer=-(-100 // size), hints={
-    100 // size: f"{100 // size} blocks hold {100 // size * size} tokens; the rest needs a block too, even if it does not fill it.",
-    100: "That would be one block for each token: a block size of 1.",
-    100 / size: "Blocks are whole: the last one is only partly filled."},
-    explain=f"100 / {size} = {100 / size}, rounded up: the last block is only partly filled.")
+predict.number(
+    f"A request has 100 tokens so far. How many blocks of {size} does it hold?",
+    answer=-(-100 // size),
+    hints={
+        100
+        // size: f"{100 // size} blocks hold {100 // size * size} tokens; the rest needs a block too, even if it does not fill it.",
+        100: "That would be one block for each token: a block size of 1.",
+        100 / size: "Blocks are whole: the last one is only partly filled.",
+    },
+    explain=f"100 / {size} = {100 / size}, rounded up: the last block is only partly filled.",
+)
 
 # %% [markdown]
 # ## Watch
@@ -127,18 +141,30 @@ result.plot()
 # ## Exercise
 # Write the rule that you saw at work: how many blocks does a request of `tokens` tokens hold, if a block has `size` slots?
 
+
 # %% tags=["exercise"]
-def blocks_needed(tokens: int, size: int) -> int:
-    ...
+def blocks_needed(tokens: int, size: int) -> int: ...
 
 
-# %% tags=["check"]
-check.exercise("blocks_needed", blocks_needed, cases=[((100, 16), 7), ((96, 16), 6), ((1, 16), 1), ((0, 16), 0), ((33, 32), 2)], diagnoses=[
-    (lambda f: f(100, 16) == 6, "You round down: the last, partly filled block is a block too."),
-    (lambda f: f(96, 16) == 7, "96 tokens fill 6 blocks of 16 exactly: nothing is left for a seventh."),
-    (lambda f: f(0, 16) == 1, "A request without tokens holds no block."),
-    (lambda f: f(100, 16) == 100 / 16, "Blocks are whole things: round up.")],
-    explain="Divide and round up: `-(-tokens // size)`, or `math.ceil(tokens / size)`.")
+# %% jupyter={"source_hidden": true} tags=["check"]
+check.exercise(
+    "blocks_needed",
+    blocks_needed,
+    cases=[((100, 16), 7), ((96, 16), 6), ((1, 16), 1), ((0, 16), 0), ((33, 32), 2)],
+    diagnoses=[
+        (
+            lambda f: f(100, 16) == 6,
+            "You round down: the last, partly filled block is a block too.",
+        ),
+        (
+            lambda f: f(96, 16) == 7,
+            "96 tokens fill 6 blocks of 16 exactly: nothing is left for a seventh.",
+        ),
+        (lambda f: f(0, 16) == 1, "A request without tokens holds no block."),
+        (lambda f: f(100, 16) == 100 / 16, "Blocks are whole things: round up."),
+    ],
+    explain="Divide and round up: `-(-tokens // size)`, or `math.ceil(tokens / size)`.",
+)
 
 # %% [markdown]
 # ## Check
@@ -149,14 +175,18 @@ run = trace.read_idle(box.run_file)
 end = run.state_at(run.steps)
 check.that("What you saw came out of a running engine", run.header.badge == box.badge == "live")
 check.that("Every request ended: yours, and those of the load", end.finished > n)
-check.that("Used, cached and free blocks add up to the whole pool", sum(end.counts().values()) == end.num_blocks)
+check.that(
+    "Used, cached and free blocks add up to the whole pool",
+    sum(end.counts().values()) == end.num_blocks,
+)
 check.that("No request failed", not result.failures)
 lesson.report(run_file=str(box.run_file), badge=box.badge, throughput=result.throughput)
 lesson.summary()
 
 # %%
-view.close()
-box.stop()
+box.stop()  # the map above stays: go on looking at it
+if not interactive:
+    view.close()
 
 # %% [markdown]
 # ## Where to go on

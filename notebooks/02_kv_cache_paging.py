@@ -54,8 +54,15 @@ block_size = {"glassbox": 16, "vllm": 32}[server]
 num_blocks = slots // block_size + {"glassbox": 0, "vllm": 1}[server]
 
 # %%
-box = lab.serve(server, model=model, block_size=block_size, num_gpu_blocks_override=num_blocks,
-                max_model_len=max_model_len, max_num_seqs=8, max_num_batched_tokens=256)
+box = lab.serve(
+    server,
+    model=model,
+    block_size=block_size,
+    num_gpu_blocks_override=num_blocks,
+    max_model_len=max_model_len,
+    max_num_seqs=8,
+    max_num_batched_tokens=256,
+)
 box
 
 # %% [markdown]
@@ -64,13 +71,21 @@ box
 #
 # ### Predict
 
-# %% tags=["predict"]
-predict.number(f"The memory holds {slots} tokens, a request may have up to {max_model_len}. Reserved in one piece, how many requests run at once?",
-               answer=slots // max_model_len, hints={
-                   8: "8 is what the scheduler allows; the memory is the narrower door.",
-                   (2.1, 2.9): "A request that has no room for its last token cannot be started: round down.",
-                   slots // block_size: "That is the number of blocks; a reservation in one piece is as long as the longest request allowed."},
-               explain=f"{slots} / {max_model_len} = {slots / max_model_len:.2f}, and a third request has no piece that is long enough.")
+# %% jupyter={"source_hidden": true} tags=["predict"]
+predict.number(
+    f"The memory holds {slots} tokens, a request may have up to {max_model_len}. Reserved in one piece, how many requests run at once?",
+    answer=slots // max_model_len,
+    hints={
+        8: "8 is what the scheduler allows; the memory is the narrower door.",
+        (
+            2.1,
+            2.9,
+        ): "A request that has no room for its last token cannot be started: round down.",
+        slots
+        // block_size: "That is the number of blocks; a reservation in one piece is as long as the longest request allowed.",
+    },
+    explain=f"{slots} / {max_model_len} = {slots / max_model_len:.2f}, and a third request has no piece that is long enough.",
+)
 
 # %% [markdown]
 # ### Run
@@ -83,7 +98,15 @@ view
 # %%
 n = {"small": 16, "full": 48}[scale]
 ragged = [prompt("story", seed=i, tokens=20 + 11 * (i % 7)).text for i in range(n)]
-result = lab.load(box, requests=n, concurrency=8, seed=0, prompts=ragged, max_tokens=(8, 48), extra={"ignore_eos": True})
+result = lab.load(
+    box,
+    requests=n,
+    concurrency=8,
+    seed=0,
+    prompts=ragged,
+    max_tokens=(8, 48),
+    extra={"ignore_eos": True},
+)
 result.table()
 
 # %%
@@ -114,18 +137,41 @@ print(f"step {fullest}: request {longest.letter} has {computed} tokens in blocks
 # Memory is a row of slots; block `b` owns the slots from `b * block_size` up to, not including, `(b + 1) * block_size`. In which slot do the keys and values of token `position` lie?
 # (vLLM computes exactly this for every token of every step and calls the result `slot_mapping`.)
 
+
 # %% tags=["exercise"]
-def slot(table: list[int], position: int, block_size: int) -> int:
-    ...
+def slot(table: list[int], position: int, block_size: int) -> int: ...
 
 
-# %% tags=["check"]
-check.exercise("slot", slot, cases=[(([7, 3, 9], 0, 16), 112), (([7, 3, 9], 16, 16), 48), (([7, 3, 9], 37, 16), 149), (([2, 0], 5, 4), 1)], diagnoses=[
-    (lambda f: f([7, 3, 9], 37, 16) == 37, "That is the logical position: the table says where its block really lies."),
-    (lambda f: f([7, 3, 9], 16, 16) == 3, "You found the block. A slot counts tokens: multiply by `block_size` and add the place inside the block."),
-    (lambda f: f([7, 3, 9], 37, 16) == 144, "The block is right, the place inside it is missing: `position % block_size`."),
-    (lambda f: f([7, 3, 9], 16, 16) // 16 == 7, "Position 16 is the first of the *second* block when a block has 16 slots: `position // block_size`.")],
-    explain="Block, then place inside the block: `table[position // block_size] * block_size + position % block_size`.")
+# %% jupyter={"source_hidden": true} tags=["check"]
+check.exercise(
+    "slot",
+    slot,
+    cases=[
+        (([7, 3, 9], 0, 16), 112),
+        (([7, 3, 9], 16, 16), 48),
+        (([7, 3, 9], 37, 16), 149),
+        (([2, 0], 5, 4), 1),
+    ],
+    diagnoses=[
+        (
+            lambda f: f([7, 3, 9], 37, 16) == 37,
+            "That is the logical position: the table says where its block really lies.",
+        ),
+        (
+            lambda f: f([7, 3, 9], 16, 16) == 3,
+            "You found the block. A slot counts tokens: multiply by `block_size` and add the place inside the block.",
+        ),
+        (
+            lambda f: f([7, 3, 9], 37, 16) == 144,
+            "The block is right, the place inside it is missing: `position % block_size`.",
+        ),
+        (
+            lambda f: f([7, 3, 9], 16, 16) // 16 == 7,
+            "Position 16 is the first of the *second* block when a block has 16 slots: `position // block_size`.",
+        ),
+    ],
+    explain="Block, then place inside the block: `table[position // block_size] * block_size + position % block_size`.",
+)
 
 # %% [markdown]
 # ## 3 · The waste ledger
@@ -133,13 +179,18 @@ check.exercise("slot", slot, cases=[(([7, 3, 9], 0, 16), 112), (([7, 3, 9], 16, 
 #
 # ### Predict
 
-# %% tags=["predict"]
-predict.number("If lengths are as good as random, how many slots of its last block does a request leave empty on average, with blocks of 16?",
-               answer=7.5, within=0.1, hints={
-                   15: "That is the worst case: one token in the last block.",
-                   16: "Then the block would be empty, and it would not have been taken.",
-                   0: "Only if every length were a multiple of 16."},
-               explain="Between 0 and 15, each as likely as the others: (16 - 1) / 2.")
+# %% jupyter={"source_hidden": true} tags=["predict"]
+predict.number(
+    "If lengths are as good as random, how many slots of its last block does a request leave empty on average, with blocks of 16?",
+    answer=7.5,
+    within=0.1,
+    hints={
+        15: "That is the worst case: one token in the last block.",
+        16: "Then the block would be empty, and it would not have been taken.",
+        0: "Only if every length were a multiple of 16.",
+    },
+    explain="Between 0 and 15, each as likely as the others: (16 - 1) / 2.",
+)
 
 # %% [markdown]
 # ### Run
@@ -156,25 +207,52 @@ torch.set_num_threads(1)  # plenty for this model, and the server keeps its core
 sizes = [1, 4, 16, 32, 64]
 tail, table_entries = [], []
 for size in sizes:
-    options = EngineOptions(block_size=size, num_gpu_blocks_override=2048 // size, max_model_len=max_model_len, max_num_seqs=8,
-                            enable_prefix_caching=False)
+    options = EngineOptions(
+        block_size=size,
+        num_gpu_blocks_override=2048 // size,
+        max_model_len=max_model_len,
+        max_num_seqs=8,
+        enable_prefix_caching=False,
+    )
     tape = trace.Tape(make_header(options, model="tiny", device="cpu"))
     engine = Engine.from_folder(folder("tiny"), options, recorder=tape)
-    engine.generate(ragged, [SamplingParams(max_tokens=8 + 5 * (i % 9), ignore_eos=True) for i in range(n)])
+    engine.generate(
+        ragged, [SamplingParams(max_tokens=8 + 5 * (i % 9), ignore_eos=True) for i in range(n)]
+    )
     empty = holders = entries = 0
     for _, state in tape.run.states():
         held = [len(request.table) for request in state.requests.values() if request.table]
-        empty, holders, entries = empty + state.ledger()["tail"], holders + len(held), max(entries, sum(held))
+        empty, holders, entries = (
+            empty + state.ledger()["tail"],
+            holders + len(held),
+            max(entries, sum(held)),
+        )
     tail.append(empty / holders)
     table_entries.append(entries)
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
 left.bar(range(len(sizes)), tail, color="#B84A00")
-left.plot(range(len(sizes)), [(size - 1) / 2 for size in sizes], "o--", color="#1A1F26", label="(block size − 1) / 2")
-left.set(title="Empty tail slots for each request", xlabel="block size (tokens)", xticks=range(len(sizes)), xticklabels=sizes)
+left.plot(
+    range(len(sizes)),
+    [(size - 1) / 2 for size in sizes],
+    "o--",
+    color="#1A1F26",
+    label="(block size − 1) / 2",
+)
+left.set(
+    title="Empty tail slots for each request",
+    xlabel="block size (tokens)",
+    xticks=range(len(sizes)),
+    xticklabels=sizes,
+)
 left.legend(frameon=False)
 right.bar(range(len(sizes)), table_entries, color="#3E4A57")
-right.set(title="Block-table entries at the fullest step", xlabel="block size (tokens)", xticks=range(len(sizes)), xticklabels=sizes)
+right.set(
+    title="Block-table entries at the fullest step",
+    xlabel="block size (tokens)",
+    xticks=range(len(sizes)),
+    xticklabels=sizes,
+)
 for axes, values in ((left, tail), (right, table_entries)):
     axes.bar_label(axes.containers[0], [f"{value:.3g}" for value in values], padding=2)
     axes.spines[["top", "right"]].set_visible(False)
@@ -194,14 +272,21 @@ plt.show()
 # ### Predict
 # Six requests come one after the other. Each begins with the same 100 tokens and goes on with words of its own. The engine knows nothing of them yet.
 
-# %% tags=["predict"]
+# %% jupyter={"source_hidden": true} tags=["predict"]
 common, others = 100, 5
-predict.number(f"With blocks of {block_size}: how many prompt tokens will be found in the cache, over all six requests?",
-               answer=others * (common // block_size) * block_size, hints={
-                   others * common: "Only *full* blocks have a hash: the last common tokens share their block with the request's own words.",
-                   (others + 1) * (common // block_size) * block_size: "The first one finds nothing: it is the one that fills the cache.",
-                   0: "Blocks keep their hash when they are freed, until somebody else needs the memory."},
-               explain=f"{common} // {block_size} = {common // block_size} full blocks, found by each of the other {others}.")
+predict.number(
+    f"With blocks of {block_size}: how many prompt tokens will be found in the cache, over all six requests?",
+    answer=others * (common // block_size) * block_size,
+    hints={
+        others
+        * common: "Only *full* blocks have a hash: the last common tokens share their block with the request's own words.",
+        (others + 1)
+        * (common // block_size)
+        * block_size: "The first one finds nothing: it is the one that fills the cache.",
+        0: "Blocks keep their hash when they are freed, until somebody else needs the memory.",
+    },
+    explain=f"{common} // {block_size} = {common // block_size} full blocks, found by each of the other {others}.",
+)
 
 # %% [markdown]
 # ### Run
@@ -210,18 +295,46 @@ predict.number(f"With blocks of {block_size}: how many prompt tokens will be fou
 before = run.steps
 encode = lambda text: tokenizer().encode(text).ids
 beginning = encode(prompt("story", seed="common", tokens=common).text)[:common]
-shared = [beginning + encode(prompt("story", seed=f"own {i}", tokens=25).text)[1:] for i in range(1 + others)]  # token ids: no surprises
-lab.load(box, requests=1, concurrency=1, seed=1, prompts=shared[:1], max_tokens=16, extra={"ignore_eos": True}, progress=False)
-lab.load(box, requests=others, concurrency=others, seed=1, prompts=shared[1:], max_tokens=32, extra={"ignore_eos": True}, progress=False)
+shared = [
+    beginning + encode(prompt("story", seed=f"own {i}", tokens=25).text)[1:]
+    for i in range(1 + others)
+]  # token ids: no surprises
+lab.load(
+    box,
+    requests=1,
+    concurrency=1,
+    seed=1,
+    prompts=shared[:1],
+    max_tokens=16,
+    extra={"ignore_eos": True},
+    progress=False,
+)
+lab.load(
+    box,
+    requests=others,
+    concurrency=others,
+    seed=1,
+    prompts=shared[1:],
+    max_tokens=32,
+    extra={"ignore_eos": True},
+    progress=False,
+)
 
 run = trace.read_idle(box.run_file)
 owners, hits, asked, first = 1, 0, 0, {}
 for event, state in run.states(after=before):
-    owners = max([owners, *(len(state.block(b).owners) for r in state.requests.values() for b in r.table)])
+    owners = max(
+        [
+            owners,
+            *(len(state.block(b).owners) for r in state.requests.values() for b in r.table),
+        ]
+    )
     hits, asked = state.hit_tokens, state.asked_tokens
 start = run.state_at(before)
 found = hits - start.hit_tokens
-print(f"{found} of {asked - start.asked_tokens} prompt tokens found in the cache; one block had up to {owners} owners at once")
+print(
+    f"{found} of {asked - start.asked_tokens} prompt tokens found in the cache; one block had up to {owners} owners at once"
+)
 
 # %% [markdown]
 # In the map, shared blocks say **×n** and carry a stripe in the colour of each owner. Go back on the slider to a step with `×5`, click such a block and
@@ -231,21 +344,45 @@ print(f"{found} of {asked - start.asked_tokens} prompt tokens found in the cache
 # Which of two prompts hit? Write the rule: how many tokens of `prompt` does the engine find, if the tokens of `earlier` (all of them, and nothing else) are in the cache?
 # Two things to mind: only full blocks count, and at least one token of a prompt is always computed, because the engine needs its *output* to go on.
 
+
 # %% tags=["exercise"]
-def cached_tokens(earlier: list[int], prompt: list[int], block_size: int) -> int:
-    ...
+def cached_tokens(earlier: list[int], prompt: list[int], block_size: int) -> int: ...
 
 
-# %% tags=["check"]
+# %% jupyter={"source_hidden": true} tags=["check"]
 a = list(range(100, 140))
-check.exercise("cached_tokens", cached_tokens, cases=[
-    ((a, a[:20] + [9] * 5, 16), 16), ((a, [9] + a[1:], 16), 0), ((a, a, 16), 32), ((a, a[:32], 16), 16), ((a, a[:33], 16), 32), ((a, a, 4), 36),
-    ((a[:20], a, 16), 16)], diagnoses=[
-    (lambda f: f(a, a[:20] + [9] * 5, 16) == 20, "20 tokens are equal, but only 16 of them fill a block."),
-    (lambda f: f(a, [9] + a[1:], 16) != 0, "The first token differs, so the first block has another hash, and the chain carries that to every later block."),
-    (lambda f: f(a, a[:32], 16) == 32, "32 tokens are two full blocks, but then nothing is left to compute: the last block is computed again."),
-    (lambda f: f(a[:20], a, 16) == 32, "The earlier prompt had 20 tokens: its second block was never full.")],
-    explain="Whole blocks of the common beginning, and never the whole prompt: this is vLLM's rule too.")
+check.exercise(
+    "cached_tokens",
+    cached_tokens,
+    cases=[
+        ((a, a[:20] + [9] * 5, 16), 16),
+        ((a, [9] + a[1:], 16), 0),
+        ((a, a, 16), 32),
+        ((a, a[:32], 16), 16),
+        ((a, a[:33], 16), 32),
+        ((a, a, 4), 36),
+        ((a[:20], a, 16), 16),
+    ],
+    diagnoses=[
+        (
+            lambda f: f(a, a[:20] + [9] * 5, 16) == 20,
+            "20 tokens are equal, but only 16 of them fill a block.",
+        ),
+        (
+            lambda f: f(a, [9] + a[1:], 16) != 0,
+            "The first token differs, so the first block has another hash, and the chain carries that to every later block.",
+        ),
+        (
+            lambda f: f(a, a[:32], 16) == 32,
+            "32 tokens are two full blocks, but then nothing is left to compute: the last block is computed again.",
+        ),
+        (
+            lambda f: f(a[:20], a, 16) == 32,
+            "The earlier prompt had 20 tokens: its second block was never full.",
+        ),
+    ],
+    explain="Whole blocks of the common beginning, and never the whole prompt: this is vLLM's rule too.",
+)
 
 # %% [markdown]
 # ## 5 · Preemption
@@ -254,14 +391,23 @@ check.exercise("cached_tokens", cached_tokens, cases=[
 #
 # ### Predict
 
-# %% tags=["predict"]
-predict.choice(f"Eight requests at once, each with 40 tokens of prompt and 200 of answer, in a memory of {slots} tokens. What will happen?",
-               ["all run side by side to their end", "some are preempted", "the last ones are refused", "the engine stops with an error"],
-               answer="some are preempted", hints={
-                   "all run side by side to their end": f"Together they grow to {8 * 240} tokens.",
-                   "the last ones are refused": "Refusing is what an engine does that reserves in advance, like TGI. This one admits on what is needed *now*.",
-                   "the engine stops with an error": "A single request always fits: the engine makes sure of that when it starts."},
-               explain=f"They need {8 * 240} tokens in the end; {slots} are there. Somebody has to step back.")
+# %% jupyter={"source_hidden": true} tags=["predict"]
+predict.choice(
+    f"Eight requests at once, each with 40 tokens of prompt and 200 of answer, in a memory of {slots} tokens. What will happen?",
+    [
+        "all run side by side to their end",
+        "some are preempted",
+        "the last ones are refused",
+        "the engine stops with an error",
+    ],
+    answer="some are preempted",
+    hints={
+        "all run side by side to their end": f"Together they grow to {8 * 240} tokens.",
+        "the last ones are refused": "Refusing is what an engine does that reserves in advance, like TGI. This one admits on what is needed *now*.",
+        "the engine stops with an error": "A single request always fits: the engine makes sure of that when it starts.",
+    },
+    explain=f"They need {8 * 240} tokens in the end; {slots} are there. Somebody has to step back.",
+)
 
 # %% [markdown]
 # ### Run
@@ -269,23 +415,43 @@ predict.choice(f"Eight requests at once, each with 40 tokens of prompt and 200 o
 # %%
 before = run.steps
 growing = [prompt("story", seed=100 + i, tokens=40).text for i in range(8)]
-result = lab.load(box, requests=8, concurrency=8, seed=2, prompts=growing, max_tokens=200, extra={"ignore_eos": True})
+result = lab.load(
+    box,
+    requests=8,
+    concurrency=8,
+    seed=2,
+    prompts=growing,
+    max_tokens=200,
+    extra={"ignore_eos": True},
+)
 result.table()
 
 # %%
 run = trace.read_idle(box.run_file)
 start = run.state_at(before)
-letters = {name: trace.letter(ordinal) for name, ordinal in run.state_at(run.steps).ordinals.items()}
+letters = {
+    name: trace.letter(ordinal) for name, ordinal in run.state_at(run.steps).ordinals.items()
+}
 lost = {}
 for event in run.events:
     if isinstance(event, trace.Step) and event.step > before and event.preempted:
         held = run.state_at(event.step - 1)
         for name in event.preempted:
             lost[event.step, name] = held.requests[name].computed
-            print(f"step {event.step}: {letters[name]} preempted, {held.requests[name].computed} computed tokens given up, pool {held.usage:.0%} full")
-computed = sum(sum(event.scheduled.values()) for event in run.events if isinstance(event, trace.Step) and event.step > before)
-needed = 8 * (40 + 200 - 1)  # the last token of an answer is never computed: nobody asks what follows it
-print(f"\n{len(lost)} preemptions: {sum(lost.values())} computed tokens given up, {computed - needed} computed a second time")
+            print(
+                f"step {event.step}: {letters[name]} preempted, {held.requests[name].computed} computed tokens given up, pool {held.usage:.0%} full"
+            )
+computed = sum(
+    sum(event.scheduled.values())
+    for event in run.events
+    if isinstance(event, trace.Step) and event.step > before
+)
+needed = 8 * (
+    40 + 200 - 1
+)  # the last token of an answer is never computed: nobody asks what follows it
+print(
+    f"\n{len(lost)} preemptions: {sum(lost.values())} computed tokens given up, {computed - needed} computed a second time"
+)
 
 # %% [markdown]
 # ### Explain
@@ -302,19 +468,37 @@ view.still()
 # %%
 end = run.state_at(run.steps)
 check.that("What you saw came out of a running engine", run.header.badge == "live")
-check.that("Blocks let more requests run at once than reservations in one piece", at_once > slots // max_model_len)
-check.that("The cache found exactly the full common blocks", found == others * (common // block_size) * block_size)
+check.that(
+    "Blocks let more requests run at once than reservations in one piece",
+    at_once > slots // max_model_len,
+)
+check.that(
+    "The cache found exactly the full common blocks",
+    found == others * (common // block_size) * block_size,
+)
 check.that("A block had several owners at once", owners > 1)
-check.that("The pool ran out and requests were preempted", end.preempted - start.preempted == len(lost) > 0)
-check.that("Every request got its whole answer all the same", all(record.tokens == 200 for record in result.records))
-check.that("Empty tail slots follow (block size - 1) / 2", all(abs(t - (s - 1) / 2) <= max(1.0, 0.4 * s) for t, s in zip(tail, sizes, strict=True)))
+check.that(
+    "The pool ran out and requests were preempted",
+    end.preempted - start.preempted == len(lost) > 0,
+)
+check.that(
+    "Every request got its whole answer all the same",
+    all(record.tokens == 200 for record in result.records),
+)
+check.that(
+    "Empty tail slots follow (block size - 1) / 2",
+    all(abs(t - (s - 1) / 2) <= max(1.0, 0.4 * s) for t, s in zip(tail, sizes, strict=True)),
+)
 check.that("In the end no block is held by anybody", end.usage == 0)
-lesson.report(run_file=str(box.run_file), badge=box.badge, preemptions=len(lost), cached_tokens=found)
+lesson.report(
+    run_file=str(box.run_file), badge=box.badge, preemptions=len(lost), cached_tokens=found
+)
 lesson.summary()
 
 # %%
-view.close()
-box.stop()
+box.stop()  # the map above stays: go on looking at it
+if not interactive:
+    view.close()
 
 # %% [markdown]
 # ## Where to go on

@@ -33,8 +33,9 @@ def header(blocks: int, block_size: int, context: int) -> Header:
 
 
 def record(seed: int, *, steps: int = 120, blocks: int = 24, block_size: int = 4, rate: float = 0.35, seqs: int = 6, longest: int = 40,
-           snapshot_every: int = 1 << 60) -> Run:
-    """A run in which prompts share prefixes, chunks mix with decodes, requests are cancelled and, with few blocks, preempted."""
+           snapshot_every: int = 1 << 60, pools: dict[int, int] | None = None) -> Run:
+    """A run in which prompts share prefixes, chunks mix with decodes, requests are cancelled and, with few blocks, preempted. pools: step
+    from which on the pool has another number of blocks, as when a running engine is quantized."""
     rng, context = random.Random(seed), min(blocks * block_size, 2 * longest)
     options = EngineOptions(block_size=block_size, num_gpu_blocks_override=blocks, max_num_seqs=seqs, max_num_batched_tokens=2 * longest)
     options.max_model_len = context
@@ -55,6 +56,13 @@ def record(seed: int, *, steps: int = 120, blocks: int = 24, block_size: int = 4
             victim = rng.choice(list(scheduler.requests.values()))
             scheduler.finish(victim, "abort")
             tracer.step(number, now - 0.6 * STEP, now - 0.6 * STEP, Plan(), {}, {victim.request_id: "abort"})
+            number, now = number + 1, now + STEP
+        if number in (pools or {}):
+            plan = Plan()
+            for request in reversed(scheduler.running.copy()):
+                scheduler.preempt(plan, request)
+            scheduler.resize(pools[number])
+            tracer.step(number, now - 0.6 * STEP, now - 0.55 * STEP, plan, {}, {}, pools[number])
             number, now = number + 1, now + STEP
         plan = scheduler.schedule(now)
         sampling, sampled = plan.sampling, {}

@@ -147,7 +147,8 @@ class EngineLoop:
         """What the switch changed; or why there is none, and the engine goes on as it is."""
         try:
             return self.engine.quantize(**settings)
-        except (ValueError, MemoryError) as error:
+        except (ValueError, MemoryError, OSError, RuntimeError, ImportError) as error:
+            logging.getLogger("labkit.glassbox").warning("not quantized: %s", error)
             return str(error)
 
     def _stats(self, iteration_tokens: int) -> Stats:

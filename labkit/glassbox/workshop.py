@@ -16,9 +16,9 @@ from labkit.glassbox.model import CausalLM
 from labkit.glassbox.model_config import ModelConfig
 from labkit.glassbox.options import EngineOptions, OptionsError
 from labkit.glassbox.packed_linear import can_pack, pack_linears
+from labkit.glassbox.paged_attention import PagedAttention
 from labkit.glassbox.quantization import Quantization
 from labkit.glassbox.quantized_linear import weight_bytes
-from labkit.glassbox.sparse_attention import SparseAttention
 from labkit.models.registry import ModelError
 from labkit.quantization.errors import QuantizationError
 from labkit.quantization.methods import method
@@ -123,8 +123,8 @@ def choose_attention(
     name: str, config: ModelConfig, dtype: torch.dtype, device: torch.device, kv_cache_dtype: str = "auto"
 ) -> AttentionBackend:
     """auto: paged wherever it can run. Raises `OptionsError` where it is asked for and cannot."""
-    if name != "gather" and device.type == "cpu" and dtype in SparseAttention.DTYPES and kv_cache_dtype == "auto":
-        return SparseAttention(config, dtype, device)
+    if name != "gather" and device.type == "cpu" and dtype in PagedAttention.DTYPES and kv_cache_dtype == "auto":
+        return PagedAttention(config, dtype, device)
     if name == "paged" and kv_cache_dtype != "auto":
         raise OptionsError(f"--attention-backend paged: no kernel reads a KV cache in {kv_cache_dtype} where it is; use auto or gather")
     if name == "paged":

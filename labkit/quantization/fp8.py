@@ -29,8 +29,7 @@ class FP8(Packed):
     scales: Tensor  # float32 [outputs, 1], or [1, 1] per tensor
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        table = decode(torch.arange(256, device=self.values.device), self.format)
-        return (table[self.values.int()] * self.scales).to(dtype)
+        return (look_up(self.values, self.format) * self.scales).to(dtype)
 
     def levels(self, row: int, column: int) -> Tensor:
         values = decode(torch.arange(256, device=self.values.device), self.format).unique()
@@ -69,3 +68,9 @@ def decode(codes: Tensor, format: str) -> Tensor:
     steps = torch.where(exponent > 0, fraction + 2**fraction_bits, fraction).float()
     magnitude = torch.ldexp(steps, exponent.clamp(min=1) - bias - fraction_bits)
     return torch.where(codes >= 128, -magnitude, magnitude)
+
+
+def look_up(codes: Tensor, format: str) -> Tensor:
+    """`decode` for many codes: there are 256 of them, so each is worked out once. uint8 of any shape -> float32."""
+    table = decode(torch.arange(256, device=codes.device), format)
+    return table.index_select(0, codes.flatten().int()).view(codes.shape)

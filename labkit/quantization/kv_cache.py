@@ -29,7 +29,7 @@ class QuantizedKV(Stored):
     scales: Tensor  # float16, broadcast: per channel [..., 1, heads, head_dim], per token [..., tokens, heads, 1], per tensor [1, ...]
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        values = self.codes.float() if self.format == "int8" else fp8.decode(self.codes, self.format)
+        values = self.codes.float() if self.format == "int8" else fp8.look_up(self.codes, self.format)
         return (values * self.scales.float()).to(dtype)
 
 

@@ -94,7 +94,9 @@ class Dials:
             display(self.result.plot(), self.result.table())
             return
         self.start()
-        display(widgets.VBox([widgets.HBox([widgets.VBox(list(self.dials.values())), self._ranking]), self._stage]))
+        dials = widgets.VBox(list(self.dials.values()), layout=widgets.Layout(flex="0 0 auto"))
+        side_by_side = widgets.HBox([dials, self._ranking], layout=widgets.Layout(flex_flow="row wrap"))  # where the page is wide enough
+        display(widgets.VBox([side_by_side, self._stage]))
 
     def _ipython_display_(self) -> None:
         self.display()

@@ -5,7 +5,8 @@ lists as [name, element bytes, count], each padded to 4 bytes, all little-endian
 
 A frame holds what changed since the last one: `ids` names the blocks that `state` (u1), `slot` (u1, 255 for none), `filled` (u2)
 and `owner` (u4, ordinal) speak of. A complete frame has no `ids`: it speaks of all blocks. `base` in the head is the number of the
-frame that it builds on (0: complete), so that a reader that missed one asks for a complete frame.
+frame that it builds on (0: complete), so that a reader that missed one asks for a complete frame. `pools` in the head says how large
+the pool was: [position, blocks from there on].
 """
 from __future__ import annotations
 
@@ -44,11 +45,12 @@ class Packer:
         return self._blocks is None
 
     def pack(self, scene: Scene, state: PoolState, history: History, cursor: Cursor, status: str) -> bytes:
-        """status: empty, live, ended, lost or replay."""
-        if self._blocks is not None and len(self._blocks["state"]) != state.num_blocks:  # the pool has grown or shrunk
+        """status: empty, live, ended, lost or replay. The frame is complete where the pool has another size than in the last one."""
+        if self._blocks is not None and len(self._blocks["state"]) != state.num_blocks:
             self.reset()
         head: dict = {"seq": self.sequence + 1, "base": self.sequence if self._blocks is not None else 0, "scene": scene, "status": status,
-                      "mode": cursor.mode, "speed": cursor.speed, "position": cursor.position, "first": history.first, "last": history.last}
+                      "mode": cursor.mode, "speed": cursor.speed, "position": cursor.position, "first": history.first, "last": history.last,
+                      "pools": history.pools}
         sections = self._changes(state)
         sections["table"] = np.asarray(scene.table, "<u4")
         sections |= self._bands(state)

@@ -32,6 +32,7 @@ class History:
         self.first = 0
         self.marks: list[Mark] = []
         self.steps, self.used, self.cached, self.times = array("I"), array("I"), array("I"), array("d")  # by position - first
+        self.pools: list[tuple[int, int]] = []  # (position, blocks of the pool from there on)
         self._records: list[tuple[Event, ...]] = []
         self._live = PoolState(header)
         self._cursor: tuple[int, PoolState] | None = None
@@ -60,6 +61,8 @@ class History:
         happenings = self._happenings(event) if isinstance(event, Step) else []
         self._live.apply(event)
         self._records.append((event,))
+        if not self.pools or self.pools[-1][1] != self._live.num_blocks:
+            self.pools.append((self.last, self._live.num_blocks))
         ordinals = self._live.ordinals
         self.marks += [Mark(self.last, kind, letter(ordinals[name])) for kind, name in happenings if name in ordinals]
         counts = self._live.counts()
@@ -94,6 +97,10 @@ class History:
         """The last position whose step is at most `step`."""
         return max(self.first, self.first + bisect_right(self.steps, step) - 1)
 
+    def largest(self) -> int:
+        """The most blocks that the pool has had."""
+        return max((blocks for _, blocks in self.pools), default=self._live.num_blocks)
+
     def fullest(self) -> int:
         """The first of the positions with the most blocks in use."""
         return self.first + max(range(len(self.used)), key=self.used.__getitem__, default=0)
@@ -125,4 +132,6 @@ class History:
         del self._records[:gone], self.steps[:gone], self.times[:gone], self.used[:gone], self.cached[:gone]
         self._keyframes = {p: s for p, s in self._keyframes.items() if p >= cut}
         self.marks = [mark for mark in self.marks if mark.position >= cut]
+        before = [blocks for position, blocks in self.pools if position <= cut]
+        self.pools = [(cut, before[-1]), *(pool for pool in self.pools if pool[0] > cut)]
         self.first = cut

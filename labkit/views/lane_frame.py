@@ -56,11 +56,11 @@ class LanePacker:
         told = self._told or [0] * len(panels)
         head |= {"seq": self.sequence + 1, "base": 0 if whole else self.sequence, "about": words.about,
                  "now": [p.now for p in panels], "over": [p.over for p in panels],
-                 "begun": [p.lanes.origin is not None for p in panels],
+                 "slots": [p.lanes.slots for p in panels], "begun": [p.lanes.origin is not None for p in panels],
                  "done": [None if p.lanes.done is None else p.lanes.done - p.start for p in panels]}
         if whole:
             head["words"] = {**asdict(words), "reasons": REASONS}
-            head["panels"] = [{"budget": budget_of(p.lanes.header), "slots": p.lanes.slots} for p in panels]
+            head["panels"] = [{"budget": budget_of(p.lanes.header)} for p in panels]
         sections: dict[str, np.ndarray] = {}
         for i, panel in enumerate(panels):
             parts = self._steps(panel, max(0, told[i] - panel.lanes.trimmed))

@@ -23,6 +23,7 @@ class Lanes:
         """ordinals: names the requests, by order; several runs of one workload share one, so that letters mean the same."""
         self.header, self.limit = header, limit
         self.pool = PoolState(header)
+        self.slots = sum(self.pool.ledger().values())  # token slots that requests can have, of the pool at its largest
         self.ordinals = {} if ordinals is None else ordinals
         self.lanes: dict[str, Lane] = {}
         self.segments: list[Segment] = []
@@ -52,11 +53,6 @@ class Lanes:
     def alive(self) -> int:
         """Requests that have arrived and not ended."""
         return len(self._alive)
-
-    @property
-    def slots(self) -> int:
-        """Token slots of the pool that requests can have."""
-        return (self.pool.num_blocks - self.pool.null_blocks) * self.pool.block_size
 
     @property
     def done(self) -> float | None:
@@ -176,6 +172,7 @@ class Lanes:
 
     def _note(self, e: Step, begin: float, end: float, tokens: dict[str, int]) -> None:
         size, ledger = self.pool.block_size, self.pool.ledger()
+        self.slots = max(self.slots, sum(ledger.values()))
         taken = ledger["useful"] + ledger["tail"]
         ledger["useful"] -= self._kept_tokens
         ledger["reserved"] = (self._empty + self._kept) * size

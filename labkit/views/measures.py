@@ -76,8 +76,9 @@ def measure(lanes: Lanes, t: float | None = None) -> Measures:
         out.waiting, out.running = lanes.columns["waiting"][n - 1], lanes.columns["running"][n - 1]
         out.slots = {name: lanes.columns[name][n - 1] for name in SLOTS}
         held = np.diff([*lanes.ends[:n], max(now, lanes.ends[n - 1])])  # what a step leaves stays until the next one ends
-        total = sum(out.slots.values()) * held.sum()
-        out.mean = {name: float((column(lanes, name, 0, n) * held).sum() / total) if total else 0.0 for name in SLOTS}
+        spent = {name: float((column(lanes, name, 0, n) * held).sum()) for name in SLOTS}
+        total = sum(spent.values())  # the pool may have been smaller for a while
+        out.mean = {name: part / total if total else 0.0 for name, part in spent.items()}
     return out
 
 

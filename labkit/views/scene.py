@@ -58,6 +58,7 @@ class Contiguous:
 class Scene:
     step: int
     blocks: int
+    began: int  # blocks that the pool had at the start of the run; others since a running engine was quantized
     null: int
     block_size: int
     counts: dict[str, int]
@@ -99,7 +100,8 @@ def compose(state: PoolState, vocabulary: Vocabulary, selected: str | None = Non
     shown = [*running[:ROWS], *waiting[:max(0, ROWS - len(running))]]
     request = state.requests.get(selected) if selected else None
     scene = Scene(
-        step=state.step, blocks=state.num_blocks, null=state.null_blocks, block_size=state.block_size, counts=state.counts(),
+        step=state.step, blocks=state.num_blocks, began=state.first_num_blocks, null=state.null_blocks, block_size=state.block_size,
+        counts=state.counts(),
         usage=state.usage, hit_rate=state.hit_rate, running=len(running), waiting=len(waiting), preempted=state.preempted,
         dropped=state.dropped, badge=badge(header), ledger=state.ledger(), contiguous=contiguous(state, running),
         rows=[row(state, r) for r in shown],
@@ -157,8 +159,15 @@ def footer(state: PoolState) -> str:
     if state.null_blocks:
         what = "Block 0 is" if state.null_blocks == 1 else f"Blocks 0 to {state.null_blocks - 1} are"
         words += f" {what} never given out (null), left out of all totals."
+    if state.num_blocks > state.first_num_blocks:
+        words += f" Behind the line: {thousands(state.num_blocks - state.first_num_blocks)} blocks of bytes that quantizing freed."
     total = state.num_blocks - state.null_blocks
     return f"{words} KV use = blocks held by requests / {thousands(total)} blocks."
+
+
+def pool_words(before: int, after: int) -> str:
+    """How large the pool is, and what it was."""
+    return f"{thousands(after)} blocks" if before == after else f"{thousands(before)} → {thousands(after)} blocks"
 
 
 def alt(scene: Scene) -> str:
@@ -168,6 +177,8 @@ def alt(scene: Scene) -> str:
     text = (f"KV map, {scene.badge[0]}, {scene.badge[1]}, step {scene.step}: {used} of {total} blocks in use ({percent(scene.usage)}), "
             f"{c['shared']} shared, {c['cached']} cached, {c['free']} free; {scene.running} requests running, {scene.waiting} waiting, "
             f"{scene.preempted} preempted so far.")
+    if scene.blocks != scene.began:
+        text += f" The pool had {scene.began} blocks at the start and has {scene.blocks} now."
     if scene.selected:
         text += f" Request {scene.selected.letter} is selected: {scene.selected.tokens} tokens in {scene.selected.blocks} blocks."
     if scene.dropped:

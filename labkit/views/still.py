@@ -9,7 +9,7 @@ from labkit.views import still_cells, still_run, still_side
 from labkit.views.history import History
 from labkit.views.pen import Pen
 from labkit.views.picture import EDGE, Picture, banner
-from labkit.views.scene import Scene
+from labkit.views.scene import Scene, pool_words
 from labkit.views.still_layout import BOX, Layout, make_layout, strip_slots
 from labkit.views.words import percent, thousands
 
@@ -38,7 +38,7 @@ class Still(Picture):
 def _counters(pen: Pen, scene: Scene) -> list:
     c = pen.colours
     strong = {"weight": 600, "fill": c["ink"]}
-    runs = [(f"{thousands(scene.blocks)} blocks × {scene.block_size} tokens", {})]
+    runs = [(f"{pool_words(scene.began, scene.blocks)} × {scene.block_size} tokens", {})]
     for number, words in ((thousands(scene.running), "running"), (thousands(scene.waiting), "waiting"), (percent(scene.usage), "KV use"),
                           (percent(scene.hit_rate), "prefix hits"), (thousands(scene.preempted), "preempted so far")):
         alarm = {"fill": c["alert"]} if words.startswith("preempted") and scene.preempted else {}

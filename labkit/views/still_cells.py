@@ -34,6 +34,8 @@ def grid(pen: Pen, scene: Scene, state: PoolState, layout: Layout) -> None:
     for row in range(0, layout.rows, every):
         pen.text(str(row * layout.cols), layout.grid_x - 9, layout.grid_y + row * layout.pitch + min(layout.size, 15) / 2 + 4, size=10.5,
                  fill=pen.colours["muted"], align="right")
+    if 0 < scene.began < scene.blocks:
+        _line(pen, scene, layout)
     if layout.size < LETTERED:
         _pixels(pen, scene, state, layout)
         return
@@ -46,6 +48,14 @@ def grid(pen: Pen, scene: Scene, state: PoolState, layout: Layout) -> None:
                     state.filled[block] / scene.block_size, len(owners), [state.requests[name].slot for name, _ in owners[:3]],
                     block in chosen, scene.selected.slot if scene.selected else -1)
         draw(pen, cell, *x_y, layout.size)
+
+
+def _line(pen: Pen, scene: Scene, layout: Layout) -> None:
+    """The line behind which the blocks are that the pool has grown by."""
+    left, right = layout.grid_x - layout.gap / 2, layout.grid_x + layout.grid_width + layout.gap / 2
+    x, y = (corner - layout.gap / 2 for corner in layout.cell(scene.began))
+    points = [(left, y + layout.pitch), (x, y + layout.pitch), (x, y), (right, y)] if scene.began % layout.cols else [(left, y), (right, y)]
+    pen.line(points, pen.colours["ink"], 2)
 
 
 def ring(pen: Pen, layout: Layout, block: int) -> None:

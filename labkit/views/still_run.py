@@ -4,7 +4,7 @@ from __future__ import annotations
 from labkit.views.history import History
 from labkit.views.pen import Pen, text_width
 from labkit.views.picture import EDGE, WIDTH
-from labkit.views.scene import Contiguous, Scene
+from labkit.views.scene import Contiguous, Scene, pool_words
 from labkit.views.still_layout import Layout
 from labkit.views.words import percent, thousands
 
@@ -100,6 +100,7 @@ def timeline(pen: Pen, scene: Scene, history: History, position: int, layout: La
         return X + W * (p - history.first) / span
 
     here = at(position)
+    _pools(pen, scene, history, at, y)
     _curve(pen, scene, history, at, y)
     pen.rect(here, y + 1, at(history.last) - here, TALL - 1, fill=c["paper"], alpha=0.62)
     _names(pen, scene, history, at, y, here)
@@ -109,8 +110,25 @@ def timeline(pen: Pen, scene: Scene, history: History, position: int, layout: La
     pen.circle(here, base, 6.5, fill=c["ink"], edge=c["paper"], width=2)
 
 
+def _pools(pen: Pen, scene: Scene, history: History, at, y: float) -> None:
+    """Where the pool was smaller than it has been at its largest, what it did not have is shaded, and each change of size named there."""
+    c, pools, most = pen.colours, history.pools, history.largest() - scene.null
+    for i, (begin, blocks) in enumerate(pools):
+        top = y + TALL * (1 - (blocks - scene.null) / most)
+        if top <= y:
+            continue
+        left, right = at(begin), at(pools[i + 1][0] if i + 1 < len(pools) else history.last)
+        pen.rect(left, y + 1, right - left, top - y - 1, fill=c["panel"])
+        pen.rect(left, top - 0.5, right - left, 1, fill=c["edge"])
+        k = i + 1 if i + 1 < len(pools) else i
+        if k == 0 or top - y <= 13:
+            continue
+        words = pen.fitting([pool_words(pools[k - 1][1], pools[k][1])], right - left - 10, 10.5)
+        pen.text(words, right - 5 if k > i else left + 5, y + 12, size=10.5, fill=c["ink2"], align="right" if k > i else "left")
+
+
 def _curve(pen: Pen, scene: Scene, history: History, at, y: float) -> None:
-    c, total, base = pen.colours, scene.blocks - scene.null, y + TALL
+    c, total, base = pen.colours, history.largest() - scene.null, y + TALL
     stride = max(1, len(history) // (2 * W))
     points = sorted({*range(0, len(history), stride), len(history) - 1})
     xs = [at(history.first + i) for i in points]
@@ -126,7 +144,7 @@ def _curve(pen: Pen, scene: Scene, history: History, at, y: float) -> None:
 
 def _names(pen: Pen, scene: Scene, history: History, at, y: float, here: float) -> None:
     """Each band's name where the band is thickest, on the part that is not washed out if there is enough of it."""
-    c, total, raster, taken = pen.colours, scene.blocks - scene.null, 12, []
+    c, total, raster, taken = pen.colours, history.largest() - scene.null, 12, []
     past = here - X > 150
     begin, end = (X, here) if past else (here, at(history.last))
     inside = [i for i in range(0, len(history), max(1, len(history) // (4 * raster))) if begin < at(history.first + i) < end]
@@ -135,7 +153,8 @@ def _names(pen: Pen, scene: Scene, history: History, at, y: float, here: float) 
         w, best = text_width(name, 11, 600) + 8, (0.0, 0.0, 0.0)
         for i in inside:
             used, cached, x = history.used[i], history.cached[i], at(history.first + i)
-            low, thick = {"in use": (0, used), "cached": (used, cached), "free": (used + cached, total - used - cached)}[name]
+            room = next(blocks for begin, blocks in reversed(history.pools) if begin <= history.first + i) - scene.null
+            low, thick = {"in use": (0, used), "cached": (used, cached), "free": (used + cached, room - used - cached)}[name]
             if thick * TALL / total >= 14 and x - w / 2 > begin and x + w / 2 < end - 6 and all(abs(t - x) > w + 24 for t in taken) and all(
                     abs(line - x) > w / 2 for line in lines):
                 best = max(best, (thick, x, y + TALL - TALL * (low + thick / 2) / total))

@@ -131,3 +131,20 @@ def test_notebook_00_shows_a_live_map(tmp_path, page, lab):
         wait_for("a map that changes", lambda: used.add(view.used) or len(used) >= 5, 240)
         assert "KV map, live, " in view.label and view.colours() > 40
         notebook.wait_until_done(300)
+
+
+def test_the_pool_grows_before_ones_eyes_when_the_engine_is_quantized(page, lab, write):
+    name = write(SERVE, LOAD, "server.quantize('rtn', kv_cache_dtype='int8')", "server.stop()")
+    with lab as address:
+        notebook = Notebook(page, address.format(name))
+        notebook.run_all()
+        view = Map(page)
+        grown = wait_for("the growth", lambda: re.search(r"had 96 blocks at the start and has (\d+) now", view.label), 180)
+        notebook.wait_until_done(180)
+        assert int(grown[1]) > 400
+        wait_for("the end of the run", lambda: view.root.get_attribute("data-status") == "ended")
+        view.slider.focus()
+        page.keyboard.press("Home")
+        wait_for("the pool as it was", lambda: "at the start" not in view.label)
+        page.keyboard.press("End")
+        wait_for("the pool as it is", lambda: f"has {grown[1]} now" in view.label)

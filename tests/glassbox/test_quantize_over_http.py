@@ -13,7 +13,7 @@ from labkit.glassbox.quantization import Quantization
 from labkit.glassbox.server import check, parser
 from labkit.servers import ServerError, attach
 from labkit.trace import PoolState, read
-from tests.glassbox.test_server import Server, serving
+from tests.glassbox.test_server import Server, serving, wait_until
 
 BLOCKS = 8
 
@@ -39,7 +39,8 @@ def post(server: Server, body: object) -> tuple[int, dict]:
 def test_streams_go_on_through_a_switch_and_the_pool_is_larger(server):
     def ask(number: int):
         return server.client.completions.create(
-            model="tiny", prompt=[7 + number] * 30, max_tokens=60, temperature=0, stream=True, extra_body={"ignore_eos": True, "return_token_ids": True}
+            model="tiny", prompt=[7 + number] * 30, max_tokens=60, temperature=0, stream=True,
+            extra_body={"ignore_eos": True, "return_token_ids": True},
         )  # fmt: skip
 
     streams = [ask(number) for number in range(4)]
@@ -64,16 +65,18 @@ def test_a_notebooks_handle_does_the_same_and_the_run_file_tells(server):
     assert changed["num_blocks_after"] == BLOCKS and changed["num_blocks_before"] > BLOCKS
     with pytest.raises(ServerError, match="there is no quantization method 'gtpq'.* Did you mean 'gptq'"):
         handle.quantize("gtpq")
-    handle.quantize("rtn")
-    server.client.completions.create(model="tiny", prompt="Once", max_tokens=1)
-    sizes, state = [], None
-    run = read(server.run_file)
-    state = PoolState(run.header)
-    for event in run.events:
-        state.apply(event)
-        if not sizes or sizes[-1] != state.num_blocks:
-            sizes.append(state.num_blocks)
-    assert sizes[0] == BLOCKS and BLOCKS in sizes[1:] and max(sizes) > 100
+    last = handle.quantize("rtn")["num_blocks_after"]
+
+    def sizes() -> list[int]:
+        run, found = read(server.run_file), [BLOCKS]
+        state = PoolState(run.header)
+        for event in run.events:
+            state.apply(event)
+            found += [state.num_blocks] * (found[-1] != state.num_blocks)
+        return found
+
+    wait_until(lambda: sizes()[-1] == last > 100, "the recorder has written the last switch")
+    assert BLOCKS in sizes()[1:]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,17 @@ test("frames fold to what the pool holds", () => {
   }
 });
 
+test("blocks that the pool has grown by are born, and only they", () => {
+  const pool = emptyPool(), grown = [];
+  for (const { frame, state } of frames) {
+    const bytes = Buffer.from(frame, "base64"), before = pool.state?.length;
+    const change = fold(pool, decode(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)));
+    if (before && state.length > before) grown.push([before, change.born]);
+  }
+  assert.ok(grown.length >= 1);
+  for (const [before, born] of grown) assert.deepEqual(born, Array.from({ length: 45 - before }, (_, i) => before + i));
+});
+
 test("a missed frame is noticed", () => {
   const pool = emptyPool();
   const at = (i) => decode(new DataView(Uint8Array.from(Buffer.from(frames[i].frame, "base64")).buffer));

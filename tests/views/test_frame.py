@@ -92,16 +92,21 @@ def frames(run: Run, every: int, seeks: list[int], lost: set[int]):
         yield (*frame(), history)
 
 
-@settings(max_examples=40)
-@given(st.integers(0, 500), st.integers(1, 9), st.lists(st.integers(0, 130), max_size=6), st.sets(st.integers(0, 100), max_size=3))
-def test_frames_folded_one_after_another_tell_the_pool_the_curve_and_the_marks(seed, every, seeks, lost):
+POOLS = st.dictionaries(st.integers(1, 120), st.integers(24, 60), max_size=2)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 500), st.integers(1, 9), st.lists(st.integers(0, 130), max_size=6), st.sets(st.integers(0, 100), max_size=3), POOLS)
+def test_frames_folded_one_after_another_tell_the_pool_the_curve_and_the_marks(seed, every, seeks, lost, pools):
     reader = Reader()
-    for frame, state, history in frames(record(seed), every, seeks, lost):
+    for frame, state, history in frames(record(seed, pools=pools), every, seeks, lost):
         head = reader.read(frame)
         check(reader, state)
         assert reader.curve == {"steps": list(history.steps), "inuse": list(history.used), "cached": list(history.cached)}
         assert reader.marks == [[m.position, m.kind, m.letter] for m in history.marks]
         scene = head["scene"]
+        assert len(reader.blocks["state"]) == scene["blocks"] == state.num_blocks and scene["began"] == 24
+        assert head["pools"] == [list(pool) for pool in history.pools]
         assert scene["counts"] == state.counts() and scene["ledger"] == state.ledger()
         chosen = next((r for r in state.requests.values() if r.table), None)
         assert reader.table == (chosen.table if chosen else [])

@@ -21,10 +21,13 @@ def content(state: PoolState) -> dict:
     return vars(state)
 
 
-@settings(max_examples=40)
-@given(st.integers(0, 1000), st.lists(st.integers(1, 200), min_size=1, max_size=12), st.sampled_from([1 << 60, 7]))
-def test_seeking_anywhere_in_any_order_gives_the_fold_from_the_start(seed, steps, snapshot_every):
-    run = record(seed, snapshot_every=snapshot_every)
+POOLS = st.dictionaries(st.integers(1, 120), st.integers(24, 60), max_size=3)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 1000), st.lists(st.integers(1, 200), min_size=1, max_size=12), st.sampled_from([1 << 60, 7]), POOLS)
+def test_seeking_anywhere_in_any_order_gives_the_fold_from_the_start(seed, steps, snapshot_every, pools):
+    run = record(seed, snapshot_every=snapshot_every, pools=pools)
     history = loaded(run)
     for step in steps:
         position = history.position_of(step)
@@ -70,6 +73,21 @@ def test_the_curve_holds_what_the_pool_held_after_every_step():
         assert history.used[at] == counts["used"] + counts["tail"] + counts["shared"]
         assert history.cached[at] == counts["cached"]
     assert history.used[history.fullest() - history.first] == max(history.used)
+
+
+@pytest.mark.parametrize("limit", [1000, 60])
+def test_a_history_knows_how_large_the_pool_was_at_every_position(limit):
+    run = record(8, pools={40: 50, 90: 30})
+    history, sizes = History(run.header, limit), []
+    state = PoolState(run.header)
+    for event in run.events:
+        state.apply(event)
+        history.append(event)
+        sizes.append(state.num_blocks)
+    assert set(sizes) == {24, 50, 30}
+    for position in range(history.first, len(sizes)):
+        assert next(blocks for begin, blocks in reversed(history.pools) if begin <= position) == sizes[position]
+    assert history.pools[0][0] == history.first and history.largest() == max(sizes[history.first :])
 
 
 def test_marks_name_every_admission_share_preemption_and_end():

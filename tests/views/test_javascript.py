@@ -45,7 +45,7 @@ def text(frame: bytes) -> str:
 def test_the_pure_parts_of_the_map_do_what_they_say(tmp_path):
     told = [{"frame": text(frame), "state": list(state.state), "owner": list(state.owner), "used": list(history.used),
              "table": list(next((r.table for r in state.requests.values() if r.table), []))}
-            for frame, state, history in frames(record(5), 4, [3, 77, 20], {40})]
+            for frame, state, history in frames(record(5, pools={60: 45}), 4, [3, 77, 20], {40})]
     node("kv_map.test.mjs", told, tmp_path)
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import statistics
+from itertools import pairwise
 
 import pytest
 
+from labkit.bench.traces import record
 from labkit.trace import Run
 from labkit.views.lanes import Lanes
 from labkit.views.measures import SHARES, SLOTS, measure, median
@@ -72,6 +74,20 @@ def test_the_mean_of_the_memory_is_the_area_under_the_curve():
         t += 5e-5
     total = sum(area.values())
     assert {name: n / total for name, n in area.items()} == pytest.approx(m.mean, abs=2e-3)
+
+
+def test_memory_is_measured_against_the_pool_as_it_was_at_each_moment():
+    run = record(4, steps=120, pools={60: 96})
+    lanes = fold(run)
+    assert lanes.slots == 96 * 4
+    steps = [e for e in run.events if e.t <= 1.0]
+    sizes = [(96 if any(e.num_blocks for e in steps[:i + 1]) else 24) * 4 for i in range(len(steps))]
+    spans = [b.t - a.t for a, b in pairwise(steps)] + [1.0 - steps[-1].t]
+    m = measure(lanes, 1.0)
+    assert sum(m.slots.values()) == 96 * 4 and sum(m.mean.values()) == pytest.approx(1)
+    used = [sum(lanes.columns[name][i] for name in SLOTS if name != "free") for i in range(len(steps))]
+    whole = sum(size * span for size, span in zip(sizes, spans, strict=True))
+    assert 1 - m.mean["free"] == pytest.approx(sum(n * span for n, span in zip(used, spans, strict=True)) / whole)
 
 
 def test_nothing_has_been_measured_of_a_run_that_has_not_begun():

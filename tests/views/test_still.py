@@ -36,6 +36,17 @@ def test_a_still_says_the_numbers_that_the_pool_holds(step, theme):
             assert request.letter in found
 
 
+@pytest.mark.parametrize("blocks", [24, 400])  # cells with letters, and pixels
+def test_a_still_of_a_pool_that_has_grown_says_from_where_and_draws_the_line(blocks):
+    run = record(21, rate=0.5, blocks=blocks, pools={60: 4 * blocks})
+    before, after = watch(run).still(50), watch(run).still(110)
+    grown = f"{blocks} → {thousands(4 * blocks)} blocks"
+    assert f"{blocks} blocks × 4 tokens" in texts(before) and f"{grown} × 4 tokens" in texts(after)
+    assert grown in texts(before) and grown in texts(after), "the run's own axis tells it, wherever it is looked at"
+    behind = f"Behind the line: {thousands(3 * blocks)} blocks of bytes that quantizing freed."
+    assert any(behind in text for text in texts(after)) and not any("Behind the line" in text for text in texts(before))
+
+
 def test_a_still_shows_the_block_table_of_the_selected_request_from_logical_to_physical():
     run = record(21, rate=0.5)
     state = run.state_at(60)

@@ -27,7 +27,7 @@ export function updateGrid(canvas, palette, pool, layout, ratio, ids, opacity = 
   const ctx = canvas.getContext("2d");
   if (fresh) forgetFont(ctx);
   if (pixels) {
-    if (fresh || !canvas.kvPixels) canvas.kvPixels = new ImageData(width, height);
+    if (fresh || !ids || !canvas.kvPixels) canvas.kvPixels = new ImageData(width, height);
     pixelGrid(palette, pool, grid, dots, canvas.kvPixels, fresh ? null : ids);
     ctx.putImageData(canvas.kvPixels, 0, 0);
     return;
@@ -48,6 +48,21 @@ function ring(ctx, palette, grid, id, gap, width = 2) {
 function rowNumbers(ctx, palette, grid, n) {
   const every = Math.max(1, Math.ceil(15 / grid.pitch));
   for (let row = 0; row < grid.rows; row += every) put(ctx, palette, String(row * grid.cols), grid.x - 9, grid.y + row * grid.pitch + Math.min(grid.size, 15) / 2 + 4, { size: 10.5, fill: palette.muted, align: "right" });
+}
+
+/** The line behind which the blocks are that the pool has grown by. */
+function growthLine(ctx, palette, grid, began) {
+  const left = grid.x - grid.gap / 2, right = grid.x + grid.width + grid.gap / 2, [x, y] = cellAt(grid, began).map((corner) => corner - grid.gap / 2);
+  ctx.beginPath();
+  if (began % grid.cols) {
+    ctx.moveTo(left, y + grid.pitch);
+    ctx.lineTo(x, y + grid.pitch);
+    ctx.lineTo(x, y);
+  } else ctx.moveTo(left, y);
+  ctx.lineTo(right, y);
+  ctx.strokeStyle = palette.ink;
+  ctx.lineWidth = 2;
+  ctx.stroke();
 }
 
 function note(ctx, palette, layout, text, colour) {
@@ -99,6 +114,7 @@ function drawBlocks(ctx, view, palette) {
     ctx.imageSmoothingEnabled = false;
     ctx.drawImage(view.grid, grid.x, grid.y, grid.cols * grid.pitch, grid.rows * grid.pitch);
   } else ctx.drawImage(view.grid, grid.x - grid.gap, grid.y - grid.gap, grid.width + 2 * grid.gap, grid.height + 2 * grid.gap);
+  if (scene.began < scene.blocks) growthLine(ctx, palette, grid, scene.began);
   for (const { id, share } of view.flashes) {
     const [x, y] = cellAt(grid, id);
     ctx.globalAlpha = share;

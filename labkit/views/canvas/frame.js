@@ -11,7 +11,7 @@ const held = (state) => state === USED || state === TAIL || state === SHARED;
 
 /**
  * Folds a frame into the pool. Returns null when a frame before it was missed, else what changed: `ids` (null: all blocks), `born`
- * (ids given just now) and `lost` (ids taken from a preempted request).
+ * (ids given just now, or that the pool has grown by) and `lost` (ids taken from a preempted request).
  */
 export function fold(pool, frame) {
   const { head } = frame;
@@ -19,6 +19,7 @@ export function fold(pool, frame) {
   if (!whole && (!pool.head || pool.head.seq !== head.base)) return null;
   const change = { ids: whole ? null : new Set(frame.ids), born: [], lost: [] };
   if (whole) {
+    for (let id = pool.state?.length ?? Infinity; id < frame.state.length; id++) change.born.push(id); // the pool has grown
     Object.assign(pool, { state: frame.state.slice(), slot: frame.slot.slice(), filled: frame.filled.slice(), owner: frame.owner.slice() });
     Object.assign(pool, { marks: [], steps: [], inuse: [], cached: [], first: head.from });
   } else {

@@ -10,7 +10,7 @@ const CODES = { used: USED, tail: TAIL, shared: SHARED, cached: CACHED, free: FR
 function counters(palette, scene) {
   const strong = { weight: 650, fill: palette.ink };
   const list = [
-    [[`${thousands(scene.blocks)} blocks × ${scene.block_size} tokens`]],
+    [[`${scene.began === scene.blocks ? "" : `${thousands(scene.began)} → `}${thousands(scene.blocks)} blocks × ${scene.block_size} tokens`]],
     [[thousands(scene.running), strong], [" running"]],
     [[thousands(scene.waiting), strong], [" waiting"]],
     [[percent(scene.usage), strong], [" KV use"]],

@@ -30,7 +30,7 @@ export function foldLanes(book, frame) {
   book.words.about = head.about; // a race counts its requests while they come
   book.panels.forEach((panel, i) => {
     const section = (name) => frame[`${i}.${name}`];
-    Object.assign(panel, { now: head.now[i], over: head.over[i], begun: head.begun[i], done: head.done[i] ?? Infinity });
+    Object.assign(panel, { now: head.now[i], slots: head.slots[i], over: head.over[i], begun: head.begun[i], done: head.done[i] ?? Infinity });
     if (section("ordinal")) takeRequests(panel, section, book.words.reasons);
     if (section("index")) takeSegments(panel, section);
     takeSteps(panel, section);
@@ -135,9 +135,10 @@ export function measureAt(panel, t) {
   out.throughput = out.until ? out.tokens / out.until : 0;
   for (const name of SLOTS) {
     out.slots[name] = n ? panel.columns[name][n - 1] ?? 0 : name === "free" ? panel.slots : 0;
-    const span = n ? Math.max(now, panel.end[n - 1]) - panel.end[0] : 0;
-    out.mean[name] = span ? (panel.held[name][n - 1] + out.slots[name] * (span - panel.end[n - 1] + panel.end[0])) / (span * panel.slots) : 0;
+    out.mean[name] = n ? panel.held[name][n - 1] + out.slots[name] * (Math.max(now, panel.end[n - 1]) - panel.end[n - 1]) : 0;
   }
+  const spent = SLOTS.reduce((sum, name) => sum + out.mean[name], 0) || 1; // slots times seconds: the pool may have been smaller for a while
+  for (const name of SLOTS) out.mean[name] /= spent;
   out.waiting = n ? panel.columns.waiting[n - 1] : 0;
   out.running = n ? panel.columns.running[n - 1] : 0;
   return out;

@@ -59,8 +59,31 @@ export function drawMarkLegend(ctx, palette, layout) {
   return x;
 }
 
+/** Blocks that can be given out at a position. */
+const roomAt = (pool, position) => pool.head.pools.findLast(([from]) => from <= position)[1] - pool.scene.null;
+
+/** The most that could be given out in the run: the height of the track. */
+const mostRoom = (pool) => Math.max(...pool.head.pools.map(([, blocks]) => blocks)) - pool.scene.null;
+
+/** Where the pool was smaller than it has been at its largest, what it did not have is shaded, and each change of size is named there. */
+function drawPools(ctx, palette, pool, layout, scale) {
+  const { x, y, height } = layout.track, { pools, last } = pool.head, most = mostRoom(pool), small = { size: 10.5, fill: palette.ink2 };
+  const tops = pools.map(([, blocks]) => y + height * (1 - (blocks - pool.scene.null) / most));
+  pools.forEach(([from], i) => {
+    if (tops[i] <= y) return;
+    const left = Math.max(scale.at(from), x), right = scale.at(pools[i + 1]?.[0] ?? last), k = i + 1 < pools.length ? i + 1 : i, before = k > i;
+    ctx.fillStyle = palette.panel;
+    ctx.fillRect(left, y + 1, right - left, tops[i] - y - 1);
+    ctx.fillStyle = palette.edge;
+    ctx.fillRect(left, tops[i] - 0.5, right - left, 1);
+    if (k === 0 || tops[i] - y <= 13) return;
+    const text = `${thousands(pools[k - 1][1])} → ${thousands(pools[k][1])} blocks`;
+    if (textWidth(ctx, palette, text, small) <= right - left - 10) put(ctx, palette, text, before ? right - 5 : left + 5, y + 12, { ...small, align: before ? "right" : "left" });
+  });
+}
+
 function drawCurve(ctx, palette, pool, layout, scale) {
-  const { y, height, width } = layout.track, total = pool.scene.blocks - pool.scene.null, base = y + height;
+  const { y, height, width } = layout.track, total = mostRoom(pool), base = y + height;
   const stride = Math.max(1, Math.floor(pool.steps.length / (2 * width)));
   const points = [];
   for (let i = 0; i < pool.steps.length; i += stride) points.push(i);
@@ -90,13 +113,13 @@ function drawCurve(ctx, palette, pool, layout, scale) {
 
 /** Each band's name stands where the band is thickest, on a coarse raster so that it seldom moves, and only where it fits. */
 function bandNames(ctx, palette, pool, layout, scale, here) {
-  const { x: from, y, height } = layout.track, total = pool.scene.blocks - pool.scene.null, raster = 12, base = y + height, taken = [];
+  const { x: from, y, height } = layout.track, total = mostRoom(pool), raster = 12, base = y + height, taken = [];
   const past = here - from > 150; // names stand on the part that is not washed out, if there is enough of it
   const [left, right] = past ? [from, here] : [here, scale.at(pool.head.last)];
   const begin = past ? 0 : Math.floor(scale.position(here) - pool.first), n = past ? scale.position(here) - pool.first : pool.steps.length - begin;
   const lines = pool.marks.filter((m) => m[1] === "preempt").map((m) => scale.at(m[0]));
-  const thick = { "in use": (i) => pool.inuse[i], cached: (i) => pool.cached[i], free: (i) => total - pool.inuse[i] - pool.cached[i] };
-  const middle = { "in use": (i) => pool.inuse[i] / 2, cached: (i) => pool.inuse[i] + pool.cached[i] / 2, free: (i) => (total + pool.inuse[i] + pool.cached[i]) / 2 };
+  const thick = { "in use": (i) => pool.inuse[i], cached: (i) => pool.cached[i], free: (i) => roomAt(pool, pool.first + i) - pool.inuse[i] - pool.cached[i] };
+  const middle = { "in use": (i) => pool.inuse[i] / 2, cached: (i) => pool.inuse[i] + pool.cached[i] / 2, free: (i) => (roomAt(pool, pool.first + i) + pool.inuse[i] + pool.cached[i]) / 2 };
   for (const name of ["in use", "cached", "free"]) {
     const options = { size: 11, weight: 600, fill: name === "in use" && past ? palette.onArea : palette.ink2, align: "center" };
     const w = textWidth(ctx, palette, name, options) + 8;
@@ -174,6 +197,7 @@ export function drawTimeline(ctx, palette, pool, layout, position) {
     return;
   }
   const scale = trackScale(pool, layout), here = scale.at(position);
+  drawPools(ctx, palette, pool, layout, scale);
   drawCurve(ctx, palette, pool, layout, scale);
   ctx.save();
   ctx.globalAlpha = 0.62;

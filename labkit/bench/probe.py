@@ -23,9 +23,9 @@ def main(argv: list[str]) -> int:
     parse = parser("probe", main.__doc__)
     parse.add_argument("--requests", type=int, default=96, help="of the load under which usage is compared")
     parse.add_argument("--rounds", type=int, default=2, help="fresh servers for each")
-    parse.add_argument("--pairs", type=int, default=30, help="alternating runs with and without the probe in each round")
+    parse.add_argument("--quartets", type=int, default=15, help="of runs in each round: with, without, without, with, or the other way round")
     options = parse.parse_args(argv)
-    result = {"truth": truth(options.requests), "cost": cost(options.rounds, options.pairs)}
+    result = {"truth": truth(options.requests), "cost": cost(options.rounds, options.quartets)}
     write("probe", ["probe", *argv], options, result)
     return 0 if result["truth"]["unequal"] == 0 else 1
 
@@ -111,24 +111,31 @@ def check_snapshots(run: Run) -> tuple[int, int]:
     return seen, wrong
 
 
-def cost(rounds: int, pairs: int) -> dict:
-    """Alternating runs on two servers that are alike but for the probe, started anew each round. A pair's ratio is with / without."""
+def cost(rounds: int, quartets: int) -> dict:
+    """Throughput with the probe over that without, on two servers that are alike but for it, started anew each round.
+
+    A quartet is with, without, without, with, or the reverse: what comes from the order of two runs cancels out, and so does a machine
+    that drifts. Its ratio is the two with over the two without.
+    """
     runs: dict[str, list[dict]] = {"with": [], "without": []}
     for _ in range(rounds):
         with serve("vllm", share=False) as probed, serve("vllm", share=False, scheduler_cls=STOCK) as stock:
             servers = {"with": probed, "without": stock}
             for server in servers.values():
                 throughput(server, seed=0)  # warms up
-            for pair in range(pairs):
-                for way in ("with", "without") if pair % 2 else ("without", "with"):
-                    runs[way].append(throughput(servers[way], seed=1 + pair))
+            for quartet in range(quartets):
+                first, second = ("with", "without") if quartet % 2 else ("without", "with")
+                for place, way in enumerate((first, second, second, first)):
+                    runs[way].append(throughput(servers[way], seed=1 + 2 * quartet + place // 2))
                 print(*(f"{done[-1]['tokens_per_s']:.0f} tok/s {way}" for way, done in runs.items()), sep=", ", file=sys.stderr, flush=True)
-    ratios = [a["tokens_per_s"] / b["tokens_per_s"] for a, b in zip(runs["with"], runs["without"], strict=True)]
+    speeds = {way: [run["tokens_per_s"] for run in done] for way, done in runs.items()}
+    sums = {way: [sum(pair) for pair in zip(figures[::2], figures[1::2], strict=True)] for way, figures in speeds.items()}
+    ratios = [a / b for a, b in zip(sums["with"], sums["without"], strict=True)]
     error = round(statistics.stdev(ratios) / len(ratios) ** 0.5, 4) if len(ratios) > 1 else None
     return {"ratio": round(statistics.median(ratios), 4), "mean_ratio": round(statistics.mean(ratios), 4), "standard_error": error,
             "ratios": [round(ratio, 4) for ratio in ratios],
             "core_ms_per_step": {way: round(statistics.median(run["core_ms_per_step"] for run in done), 3) for way, done in runs.items()},
-            "tokens_per_s": {way: [round(run["tokens_per_s"], 1) for run in done] for way, done in runs.items()}}
+            "tokens_per_s": {way: [round(figure, 1) for figure in figures] for way, figures in speeds.items()}}
 
 
 def throughput(server: Server, seed: int) -> dict:

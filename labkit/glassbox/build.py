@@ -15,7 +15,7 @@ from labkit.glassbox.options import EngineOptions, OptionsError
 from labkit.glassbox.packed_linear import can_pack, pack_linears
 from labkit.glassbox.runner import ModelRunner
 from labkit.glassbox.sampler import Sampler
-from labkit.glassbox.sparse_attention import SparseAttention
+from labkit.glassbox.paged_attention import PagedAttention
 
 log = logging.getLogger("labkit.glassbox")
 
@@ -56,8 +56,8 @@ def choose_dtype(name: str, config: ModelConfig, device: torch.device) -> torch.
 
 def choose_attention(name: str, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> AttentionBackend:
     """auto: paged wherever it can run. Raises `OptionsError` where it is asked for and cannot."""
-    if name != "gather" and device.type == "cpu" and dtype in SparseAttention.DTYPES:
-        return SparseAttention(config, dtype, device)
+    if name != "gather" and device.type == "cpu" and dtype in PagedAttention.DTYPES:
+        return PagedAttention(config, dtype, device)
     if name == "paged":
         raise OptionsError(f"--attention-backend paged: no kernel for {dtype} on {device.type}")
     return GatherAttention(config, dtype, device)

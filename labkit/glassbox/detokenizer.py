@@ -12,29 +12,30 @@ INCOMPLETE = "\ufffd"  # what a decoder makes of bytes that are no character, or
 class Detokenizer:
     """The text of one request. All deltas joined equal the decoded output, cut at the first stop string.
 
-    `decode(token_ids)` must be a function of the ids alone. Cost: two decodes of a few tokens for each token.
+    `decode(token_ids)` must be a function of the ids alone. Cost: two decodes of a few tokens for each token; the same few come again and
+    again, so that one which remembers its answers saves most of it.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], prompt_token_ids: Sequence[int], params: SamplingParams) -> None:
+    def __init__(self, decode: Callable[[tuple[int, ...]], str], prompt_token_ids: Sequence[int], params: SamplingParams) -> None:
         self.decode = decode
         self.stops = StopStrings(params.stop, params.include_stop_str_in_output)
         self.min_tokens = params.min_tokens
         self.num_tokens = 0
-        self._settled = list(prompt_token_ids[-PRIMER:])  # shown already; kept as context
-        self._pending: list[int] = []  # not all shown yet
+        self._settled = tuple(prompt_token_ids[-PRIMER:])  # shown already; kept as context
+        self._pending: tuple[int, ...] = ()  # not all shown yet
         self._shown = len(decode(self._settled))  # characters of decode(settled + pending) that were handed on
 
     def append(self, token_id: int) -> tuple[str, str | None]:
         """Text that this token settles, and the stop string that ended it, if one did."""
         self.num_tokens += 1
-        self._pending.append(token_id)
+        self._pending += (token_id,)
         text = self.decode(self._settled + self._pending)
         # Only the last character can still change: every one before it was ended by a byte that came after.
         complete = not text.endswith(INCOMPLETE)
         end = len(text) if complete else len(text) - 1
         fresh, self._shown = text[self._shown : end], max(self._shown, end)
         if complete and fresh:
-            self._settled, self._pending = self._pending, []
+            self._settled, self._pending = self._pending, ()
             self._shown = len(self.decode(self._settled))
         if self.num_tokens <= self.min_tokens:
             return fresh, None

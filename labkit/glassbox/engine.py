@@ -4,6 +4,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
 from typing import Protocol
@@ -20,6 +21,8 @@ from labkit.glassbox.sampling_params import SamplingParams
 from labkit.glassbox.scheduler import Scheduler
 from labkit.glassbox.tokenizer import Tokenizer
 from labkit.glassbox.tracing import NoTracer, RecorderLike, Tracer
+
+DECODES = 1 << 16  # of a few tokens each, that are remembered
 
 
 class RunnerLike(Protocol):
@@ -55,6 +58,7 @@ class Engine:
         self.wait_until: float | None = None
         self.step_number = 0
         self.num_step_tokens = 0  # computed in the latest step
+        self._decoders = {skip: self._decoder(skip) for skip in (True, False)}
         self._names = itertools.count()
         self._seeds = random.Random(self.options.seed)
 
@@ -95,7 +99,7 @@ class Engine:
             raise ValueError("stop strings need a tokenizer, and this model's folder has none; use stop_token_ids")
         request = Request(request_id, list(prompt_token_ids), params, arrival=self.clock(), priority=priority)
         if self.tokenizer is not None and params.detokenize:
-            request.detokenizer = Detokenizer(self._decoder(params), request.token_ids, params)
+            request.detokenizer = Detokenizer(self._decoders[params.skip_special_tokens], request.token_ids, params)
         if params.seed is None and request.generator:  # the same requests in the same order draw the same tokens in every run
             request.generator.seed(self._seeds.getrandbits(64))
         if (refusal := self.scheduler.refuses(request)) is not None:
@@ -224,5 +228,5 @@ class Engine:
             refusal=request.refusal,
         )
 
-    def _decoder(self, params: SamplingParams):
-        return lambda token_ids: self.tokenizer.decode(token_ids, params.skip_special_tokens)
+    def _decoder(self, skip_special_tokens: bool) -> Callable[[tuple[int, ...]], str]:
+        return lru_cache(DECODES)(lambda token_ids: self.tokenizer.decode(token_ids, skip_special_tokens))

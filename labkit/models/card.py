@@ -30,8 +30,9 @@ few bits show at once.
 | training | {trained:,} tokens written by `labkit.models.text`, Muon and AdamW; no outside text of any kind |
 
 Make one like it with `labkit train --out FOLDER`; the curriculum, the learning rates and the data are seeded. In the run of these weights
-the decay was begun by hand (`--decay-now`) after 3,451,352 tokens, and when it had ended, after 4,932,056, the run was prolonged with
-`--tokens {trained}`. An undisturbed run of the recipe gives other weights than these, for the lengths of its rows follow its length.
+the decay was begun by hand (`--decay-now`) after 3,451,352 tokens, and when it had ended, after 4,932,056, the run was prolonged twice,
+to 5,900,760 tokens and to {trained:,}, the second time with more rows of the whole context. An undisturbed run of the recipe gives other
+weights than these, for the lengths of its rows follow its length.
 
 ## What it can do
 

@@ -42,7 +42,7 @@ class Recipe:
     memory of when it will end.
     """
 
-    tokens: int = 6_500_000
+    tokens: int = 8_400_000
     lessons: tuple[Lesson, ...] = (Lesson(("drill", "drill", "echo"), 0, 400_000, 170),)
     batch_tokens: int = 2048
     seed: int = 0

@@ -7,6 +7,7 @@ cheaply (stdlib only at module level), because the guard imports them too.
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -54,6 +55,13 @@ class Launch:
     traced: bool = False  # the server serves `trace_socket` and writes `run_file`
     memory: int = 0  # bytes of main memory without which the start is refused
     grace: float = 8.0  # seconds between SIGTERM and SIGKILL
+
+
+def import_path(*roots: Path) -> str:
+    """PYTHONPATH of a server in an environment of its own: `roots`, then the user's own code, but no other environment's packages."""
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    own = [entry for entry in inherited if entry and Path(entry).name not in ("site-packages", "dist-packages")]
+    return os.pathsep.join([*map(str, roots), *own])
 
 
 class Driver(Protocol):

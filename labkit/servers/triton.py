@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labkit.servers.driver import Launch, Order, ServerError, canonical, given
+from labkit.servers.driver import Launch, Order, ServerError, canonical, given, import_path
 
 if TYPE_CHECKING:
     from labkit.environments.build import Environment
@@ -79,7 +79,7 @@ class Triton:
         if shutil.which("nvidia-smi") is None:
             argv.append("--allow-gpu-metrics=false")  # looking for a GPU's manager takes a second where there is none
         env = stub_environment(place.python, wheel) | {
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+            "PYTHONPATH": import_path(ROOT),
             "LABKIT_TRACE_SOCKET": str(order.trace_socket), "LABKIT_TRACE_FILE": str(order.run_file),
             "LABKIT_TRACE_NAME": f"Triton, {options.engine}", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_COLOR": "0", "HF_HUB_OFFLINE": "1"}
         return Launch(argv, f"http://{HOST}:{order.port}/v2/health/ready", env=env, metrics_url=f"http://{HOST}:{metrics}/metrics",

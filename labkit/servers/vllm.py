@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from labkit.servers.driver import FLAG, Launch, Order, ServerError, given, served_name
+from labkit.servers.driver import FLAG, Launch, Order, ServerError, given, import_path, served_name
 
 BLOCK_SIZE = 32  # vLLM's CPU attention takes multiples of 32 and defaults to 128, which shows little paging
 LEAST_KV, MOST_KV = 64 << 20, 1 << 30  # bytes
@@ -60,7 +60,7 @@ class Vllm:
                 "--port", str(order.port), *flags]
         (order.folder / "labkit").symlink_to(Path(__file__).parents[1])  # labkit alone, without its neighbours in site-packages
         environ = {
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(order.folder), os.environ.get("PYTHONPATH")])),
+            "PYTHONPATH": import_path(order.folder),
             "PYTHONSAFEPATH": "1",
             "PATH": os.pathsep.join([str(home.bin), os.environ.get("PATH", os.defpath)]),
             "VLLM_NO_USAGE_STATS": "1",

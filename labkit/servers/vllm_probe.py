@@ -118,7 +118,7 @@ class Probe:
         }
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
         hardware = {"cpu": _cpu(), "cores": os.cpu_count(), "gpu": gpu}
-        versions = {"labkit": labkit.__version__, "vllm": vllm.__version__, "torch": torch.__version__, "python": sys.version.split()[0]}
+        versions = {"labkit": labkit.__version__, "vllm": vllm.__version__, "torch": str(torch.__version__), "python": sys.version.split()[0]}
         return Header("vllm", "live", versions, Path(model.model).name, configuration, hardware, model.seed,
                       datetime.now(UTC).astimezone().isoformat(timespec="seconds"), origin, os.environ.get("LABKIT_TRACE_NAME", "vLLM"))
 

@@ -10,6 +10,14 @@ import json
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+try:  # vLLM's environment has it, and the probe's encoding costs a tenth
+    from msgspec.json import encode as _dump
+except ImportError:
+
+    def _dump(record: dict[str, Any]) -> bytes:
+        return json.dumps(record, separators=(",", ":")).encode()
+
+
 SCHEMA = 1
 BADGES = ("live", "replay", "stand-in")
 
@@ -118,7 +126,7 @@ def encode(event: Event) -> str:
             value = {key: _plain(item) for key, item in value.items()}
         if kind == "header" or value or f.name in ("step", "t", "ms"):
             record[f.name] = value
-    return json.dumps(record, separators=(",", ":"))
+    return _dump(record).decode()
 
 
 def decode(line: str | bytes) -> Event:

@@ -12,7 +12,7 @@ from labkit.glassbox.gather_attention import GatherAttention
 from labkit.glassbox.layers import Linear
 from labkit.glassbox.model_config import ModelConfig
 from labkit.glassbox.packed_linear import PackedLinear
-from labkit.glassbox.sparse_attention import SparseAttention
+from labkit.glassbox.paged_attention import PagedAttention
 
 CPU = torch.device("cpu")
 BATCHES = {
@@ -60,7 +60,7 @@ def by_hand(batch: Batch, query: torch.Tensor, cache: torch.Tensor, shape: Model
 @pytest.mark.parametrize("name", BATCHES)
 @pytest.mark.parametrize("block_size", [1, 4, 16])
 @pytest.mark.parametrize("heads", [(1, 4), (2, 2), (3, 1)], ids=str)
-@pytest.mark.parametrize("backend", [GatherAttention, SparseAttention])
+@pytest.mark.parametrize("backend", [GatherAttention, PagedAttention])
 def test_a_backend_gives_what_a_loop_over_requests_and_heads_gives(backend, heads, block_size, name):
     shape = config(*heads)
     batch, query, cache = step(name, block_size, shape)
@@ -74,7 +74,7 @@ def test_scores_that_exp_cannot_hold_do_no_harm():
     shape = config(2, 2)
     batch, query, cache = step("decodes", 4, shape)
     query *= 1000
-    attended = SparseAttention(shape, torch.float32, CPU).prepare(batch)(query, cache)
+    attended = PagedAttention(shape, torch.float32, CPU).prepare(batch)(query, cache)
     assert torch.isfinite(attended).all()
     torch.testing.assert_close(attended, by_hand(batch, query, cache, shape), rtol=1e-3, atol=1e-3)
 
@@ -105,7 +105,7 @@ def test_a_packed_linear_gives_what_a_plain_one_gives(rows, bias):
 
 def test_auto_takes_the_fast_way_where_it_can_run_and_the_readable_one_elsewhere():
     shape = config(2, 2)
-    assert isinstance(choose_attention("auto", shape, torch.float32, CPU), SparseAttention)
+    assert isinstance(choose_attention("auto", shape, torch.float32, CPU), PagedAttention)
     assert isinstance(choose_attention("gather", shape, torch.float32, CPU), GatherAttention)
     assert isinstance(choose_attention("auto", shape, torch.bfloat16, CPU), GatherAttention)
     assert not use_packed("plain", torch.float32, CPU)

@@ -105,7 +105,8 @@ def test_traced_tokens_are_those_that_the_client_got(server):
 
 def test_under_pressure_every_scrape_equals_the_trace_and_every_snapshot_the_fold(server):
     before = server.metrics()
-    prompts = Prompts(length=(64, 200), max_tokens=(16, 160), shared_prefix=0.5, kind="ids")
+    # sixteen requests grow to at least 220 tokens each, half of a prompt's shortest length shared: 86 blocks and more of the 79 there are
+    prompts = Prompts(length=(100, 200), max_tokens=(120, 240), shared_prefix=0.5, kind="ids")
     with Follower(server) as follower, Scraper(server) as scraper:
         result = load(server, requests=32, concurrency=20, seed=1, prompts=prompts, extra={"ignore_eos": True}, progress=False)
         assert result.failures == {}
@@ -164,8 +165,11 @@ def test_what_vllm_refuses_is_shown_in_its_words_with_a_remedy(settings, said):
         serve("vllm", progress=False, **settings)
 
 
-def test_a_mistake_in_the_probe_ends_the_probe_and_not_the_engine(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+def test_a_mistake_in_the_probe_ends_the_probe_and_not_the_engine_and_a_users_code_is_found_but_no_other_environments(monkeypatch, tmp_path):
+    foreign = tmp_path / "site-packages"
+    foreign.mkdir()
+    (foreign / "torch.py").write_text("raise ImportError('the torch of another environment')")
+    monkeypatch.setenv("PYTHONPATH", f"{foreign}:{Path(__file__).parent}")
     with serve("vllm", progress=False, scheduler_cls="broken_probe.scheduler") as server:
         assert len(complete(server, [5, 6, 7], max_tokens=20)["choices"][0]["token_ids"]) == 20
         assert "labkit: the probe has stopped: ZeroDivisionError" in server.log.read_text()

@@ -43,13 +43,13 @@ def main(argv: list[str]) -> int:
     """The shipped model by every method and number of bits: perplexity, recall, copying, divergence, bytes, speed."""
     parse = parser("quantization", main.__doc__)
     parse.add_argument("--cases", type=int, default=6, help="of recall and copying, for each distance and length (default: %(default)s)")
-    parse.add_argument("--documents", type=int, default=80, help="for perplexity and divergence each (default: %(default)s)")
+    parse.add_argument("--documents", type=int, default=80, help="for perplexity (default: %(default)s)")
     parse.add_argument("--methods", nargs="+", metavar="METHOD", help="only these (default: all)")
     options = parse.parse_args(argv)
 
     from labkit.quantization.measure import Sample
 
-    sample = Sample(options.documents, options.cases, 24, 64, 1, (64, 256, 1024), (8,), (16, 64))
+    sample = Sample(options.documents, options.documents // 2, options.cases, 16, 64, 1, (64, 256, 1024), (8,), (16, 64))
     rows = []
     began = time.monotonic()
     chosen = [task for task in tasks() if not options.methods or task.method in options.methods]
@@ -102,6 +102,8 @@ def measured(task: Task, ruler: Ruler, wanted: Any, sample: Sample, ids: Any) ->
     from labkit.quantization.measure import judge
 
     size = become(task, ruler.model, ids)
+    tokens_per_s = None if task.method.startswith("kv-") else speed(ruler)
+    unpack(ruler.model)
     found = judge(ruler, wanted, sample)
     recall = {**found["recall_by_distance"], **{f"among {keys}": share for keys, share in found["recall_among_keys"].items()}}
     return {
@@ -110,7 +112,7 @@ def measured(task: Task, ruler: Ruler, wanted: Any, sample: Sample, ids: Any) ->
         "recall": round(statistics.mean(recall.values()), 4), "recall_by": recall,
         "copy": round(statistics.mean(found["copy_by_words"].values()), 4), "copy_by_words": found["copy_by_words"],
         "first_difference": found["continuations"]["median_first"], "same_continuations": found["continuations"]["same"],
-        "tokens_per_s": None if task.method.startswith("kv-") else speed(ruler),
+        "tokens_per_s": tokens_per_s,
     }
 
 
@@ -139,6 +141,20 @@ def become(task: Task, model: Any, ids: Any) -> dict[str, Any]:
         plain |= {"seconds": round(time.thread_time() - began, 2), "bytes": bytes_in_all(model, result), "linear_bytes": result.nbytes,
                   "bits_per_weight": round(result.bits_per_weight, 4)}
     return plain
+
+
+def unpack(model: Any) -> None:
+    """Plain linear layers in the place of packed ones that multiply with their `dequantize()`: the same outputs, unpacked once for all."""
+    from torch import nn
+
+    from labkit.quantization.packed import PackedLinear
+
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, PackedLinear) and not layer.packed.quantizes_inputs:
+            plain = nn.Linear(layer.in_features, layer.out_features, bias=False)
+            plain.weight.data, plain.bias = layer.packed.dequantize(), layer.bias
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, plain)
 
 
 def kv_width(model: Any) -> int:

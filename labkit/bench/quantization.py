@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from labkit.bench.report import parser, write
@@ -51,14 +52,13 @@ def main(argv: list[str]) -> int:
 
     sample = Sample(options.documents, options.documents // 2, options.cases, 16, 64, 1, (64, 256, 1024), (8,), (16, 64))
     rows = []
-    began = time.monotonic()
     chosen = [task for task in tasks() if not options.methods or task.method in options.methods]
     for number, row in enumerate(table(chosen, sample)):
         rows.append(row)
         print(f"{number + 1} of {len(chosen)}: {line(row)}", file=sys.stderr, flush=True)
     result = {"model": "tiny", "sample": asdict(sample), "calibration_rows": ROWS, "clock": "CPU time of the one thread that computes",
               "decoding": "transformers, one request, greedy; packed layers unpack all their weights at every step",
-              "elapsed_seconds": round(time.monotonic() - began, 1), "rows": rows, "against_rtn": against(rows)}
+              "cpu_seconds": round(sum(row["cpu_seconds"] for row in rows), 1), "rows": rows, "against_rtn": against(rows)}
     if not options.json:
         print("\n".join([heading(), *map(line, rows)]))
     write("quantization", ["quantization", *argv], options, result)
@@ -81,10 +81,11 @@ def tasks() -> Iterator[Task]:
 
 
 def table(chosen: list[Task], sample: Sample) -> Iterator[dict[str, Any]]:
-    """The rows, one after the other, all against the same original."""
+    """The rows, one after the other, all against the same original. Each is kept in the cache, so that a run that was stopped goes on."""
     import torch
 
     from labkit.models.measure import Ruler
+    from labkit.quantization.cache import cached
     from labkit.quantization.text import LENGTH, calibration_text
 
     torch.set_num_threads(1)
@@ -94,13 +95,15 @@ def table(chosen: list[Task], sample: Sample) -> Iterator[dict[str, Any]]:
     ids = calibration_text(original, ruler.tokenizer, ROWS, LENGTH).ids
     for task in chosen:
         ruler.model = copy.deepcopy(original)
-        yield measured(task, ruler, wanted, sample, ids)
+        question = {"bench": "quantization", "task": asdict(task), "sample": asdict(sample), "rows": ROWS}
+        yield cached(question, folder("tiny"), partial(measured, task, ruler, wanted, sample, ids))
 
 
 def measured(task: Task, ruler: Ruler, wanted: Any, sample: Sample, ids: Any) -> dict[str, Any]:
     """One row; `ruler.model` becomes what the task asks for."""
     from labkit.quantization.measure import judge
 
+    began = time.thread_time()
     size = become(task, ruler.model, ids)
     tokens_per_s = None if task.method.startswith("kv-") else speed(ruler)
     unpack(ruler.model)
@@ -112,7 +115,7 @@ def measured(task: Task, ruler: Ruler, wanted: Any, sample: Sample, ids: Any) ->
         "recall": round(statistics.mean(recall.values()), 4), "recall_by": recall,
         "copy": round(statistics.mean(found["copy_by_words"].values()), 4), "copy_by_words": found["copy_by_words"],
         "first_difference": found["continuations"]["median_first"], "same_continuations": found["continuations"]["same"],
-        "tokens_per_s": tokens_per_s,
+        "tokens_per_s": tokens_per_s, "cpu_seconds": round(time.thread_time() - began, 1),
     }
 
 

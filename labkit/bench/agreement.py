@@ -1,6 +1,7 @@
 """`labkit bench agreement`: exported checkpoints in the real vLLM beside the same packed weights in the lab, greedily, token by token."""
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import sys
@@ -83,7 +84,9 @@ def prompts(count: int) -> list[list[int]]:
 
 def make(checkpoint: Checkpoint, out: Path) -> None:
     """Write the shipped model's checkpoint into `out`, as `labkit quantize` does."""
-    if quantize(["tiny", "--method", checkpoint.method, "--format", checkpoint.format, "--out", str(out)]):
+    with contextlib.redirect_stdout(sys.stderr):
+        status = quantize(["tiny", "--method", checkpoint.method, "--format", checkpoint.format, "--out", str(out)])
+    if status:
         raise RuntimeError(f"the checkpoint {checkpoint.name} could not be made")
 
 

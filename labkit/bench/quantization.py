@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from labkit.bench.report import parser, write
@@ -43,22 +44,21 @@ def main(argv: list[str]) -> int:
     """The shipped model by every method and number of bits: perplexity, recall, copying, divergence, bytes, speed."""
     parse = parser("quantization", main.__doc__)
     parse.add_argument("--cases", type=int, default=6, help="of recall and copying, for each distance and length (default: %(default)s)")
-    parse.add_argument("--documents", type=int, default=80, help="for perplexity and divergence each (default: %(default)s)")
+    parse.add_argument("--documents", type=int, default=80, help="for perplexity (default: %(default)s)")
     parse.add_argument("--methods", nargs="+", metavar="METHOD", help="only these (default: all)")
     options = parse.parse_args(argv)
 
     from labkit.quantization.measure import Sample
 
-    sample = Sample(options.documents, options.cases, 24, 64, 1, (64, 256, 1024), (8,), (16, 64))
+    sample = Sample(options.documents, options.documents // 2, options.cases, 16, 64, 1, (64, 256, 1024), (8,), (16, 64))
     rows = []
-    began = time.monotonic()
     chosen = [task for task in tasks() if not options.methods or task.method in options.methods]
     for number, row in enumerate(table(chosen, sample)):
         rows.append(row)
         print(f"{number + 1} of {len(chosen)}: {line(row)}", file=sys.stderr, flush=True)
     result = {"model": "tiny", "sample": asdict(sample), "calibration_rows": ROWS, "clock": "CPU time of the one thread that computes",
               "decoding": "transformers, one request, greedy; packed layers unpack all their weights at every step",
-              "elapsed_seconds": round(time.monotonic() - began, 1), "rows": rows, "against_rtn": against(rows)}
+              "cpu_seconds": round(sum(row["cpu_seconds"] for row in rows), 1), "rows": rows, "against_rtn": against(rows)}
     if not options.json:
         print("\n".join([heading(), *map(line, rows)]))
     write("quantization", ["quantization", *argv], options, result)
@@ -81,10 +81,11 @@ def tasks() -> Iterator[Task]:
 
 
 def table(chosen: list[Task], sample: Sample) -> Iterator[dict[str, Any]]:
-    """The rows, one after the other, all against the same original."""
+    """The rows, one after the other, all against the same original. Each is kept in the cache, so that a run that was stopped goes on."""
     import torch
 
     from labkit.models.measure import Ruler
+    from labkit.quantization.cache import cached
     from labkit.quantization.text import LENGTH, calibration_text
 
     torch.set_num_threads(1)
@@ -94,14 +95,18 @@ def table(chosen: list[Task], sample: Sample) -> Iterator[dict[str, Any]]:
     ids = calibration_text(original, ruler.tokenizer, ROWS, LENGTH).ids
     for task in chosen:
         ruler.model = copy.deepcopy(original)
-        yield measured(task, ruler, wanted, sample, ids)
+        question = {"bench": "quantization", "task": asdict(task), "sample": asdict(sample), "rows": ROWS}
+        yield cached(question, folder("tiny"), partial(measured, task, ruler, wanted, sample, ids))
 
 
 def measured(task: Task, ruler: Ruler, wanted: Any, sample: Sample, ids: Any) -> dict[str, Any]:
     """One row; `ruler.model` becomes what the task asks for."""
     from labkit.quantization.measure import judge
 
+    began = time.thread_time()
     size = become(task, ruler.model, ids)
+    tokens_per_s = None if task.method.startswith("kv-") else speed(ruler)
+    unpack(ruler.model)
     found = judge(ruler, wanted, sample)
     recall = {**found["recall_by_distance"], **{f"among {keys}": share for keys, share in found["recall_among_keys"].items()}}
     return {
@@ -110,7 +115,7 @@ def measured(task: Task, ruler: Ruler, wanted: Any, sample: Sample, ids: Any) ->
         "recall": round(statistics.mean(recall.values()), 4), "recall_by": recall,
         "copy": round(statistics.mean(found["copy_by_words"].values()), 4), "copy_by_words": found["copy_by_words"],
         "first_difference": found["continuations"]["median_first"], "same_continuations": found["continuations"]["same"],
-        "tokens_per_s": None if task.method.startswith("kv-") else speed(ruler),
+        "tokens_per_s": tokens_per_s, "cpu_seconds": round(time.thread_time() - began, 1),
     }
 
 
@@ -139,6 +144,20 @@ def become(task: Task, model: Any, ids: Any) -> dict[str, Any]:
         plain |= {"seconds": round(time.thread_time() - began, 2), "bytes": bytes_in_all(model, result), "linear_bytes": result.nbytes,
                   "bits_per_weight": round(result.bits_per_weight, 4)}
     return plain
+
+
+def unpack(model: Any) -> None:
+    """Plain linear layers in the place of packed ones that multiply with their `dequantize()`: the same outputs, unpacked once for all."""
+    from torch import nn
+
+    from labkit.quantization.packed import PackedLinear
+
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, PackedLinear) and not layer.packed.quantizes_inputs:
+            plain = nn.Linear(layer.in_features, layer.out_features, bias=False)
+            plain.weight.data, plain.bias = layer.packed.dequantize(), layer.bias
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, plain)
 
 
 def kv_width(model: Any) -> int:

@@ -19,7 +19,8 @@ from labkit.quantization.text import LENGTH, ROWS, calibration_text
 class Sample:
     """How much of a model is looked at."""
 
-    documents: int = 60  # held-out ones of 256 tokens, for perplexity and for divergence each
+    documents: int = 60  # held-out ones of 256 tokens, for perplexity
+    compared: int = 30  # others, token by token with the original's distributions
     cases: int = 10  # of recall and copying, for each distance, number of keys and number of words
     prompts: int = 20  # with `tokens` greedy tokens each, for the first difference
     tokens: int = 64
@@ -30,7 +31,7 @@ class Sample:
 
     def reference(self, ruler: Ruler) -> Reference:
         """What the original says to it."""
-        return reference(ruler, self.documents, self.prompts, self.tokens, self.seed)
+        return reference(ruler, self.compared, self.prompts, self.tokens, self.seed)
 
 
 def measure(

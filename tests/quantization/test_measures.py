@@ -142,7 +142,7 @@ def test_the_shipped_model_is_measured_in_every_way_and_from_the_cache_the_secon
     from labkit.quantization.measure import Sample, measure
 
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
-    small = {"sample": Sample(3, 2, 3, 8, distances=(64,), keys=(1,), words=(8,)), "rows": 4}
+    small = {"sample": Sample(3, 3, 2, 3, 8, distances=(64,), keys=(1,), words=(8,)), "rows": 4}
     steps = []
     found = measure("tiny", "gptq", 3, 64, progress=lambda *step: steps.append(step), **small)
     assert steps[-1] == ("measured", 1.0)

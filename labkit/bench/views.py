@@ -130,7 +130,7 @@ def timeline_in_the_kernel(run: Run) -> dict[str, float]:
 
 
 def turns_of_dials(model: str = "tiny") -> dict[str, Any]:
-    """Milliseconds from a dial's message to the packed frame, in the kernel; every turn shows a layer that was never quantized so before."""
+    """Milliseconds from a dial's message to the packed frame, in the kernel; each turn quantizes a layer as it never was before."""
     from labkit.quantization.methods import METHODS
     from labkit.quantization.workbench import Workbench
     from labkit.views.weights_view import WeightsView
@@ -153,7 +153,8 @@ def turns_of_dials(model: str = "tiny") -> dict[str, Any]:
                 view._ask({"kind": "turn bits", "name": "bits", "value": bits})
                 frame = view._pack()
                 milliseconds.append(1e3 * (time.perf_counter() - begin))
-        found[name] = {"turns": len(milliseconds), "ms_median": statistics.median(milliseconds), "ms_worst": max(milliseconds), "bytes_of_a_frame": len(frame)}
+        times = {"ms_median": statistics.median(milliseconds), "ms_worst": max(milliseconds)}
+        found[name] = {"turns": len(milliseconds), **times, "bytes_of_a_frame": len(frame)}
     return {"model": model, "first_picture_seconds": first, "gradients_seconds": gradients, "methods": found}
 
 

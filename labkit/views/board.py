@@ -1,4 +1,5 @@
-"""`Board`: a view made of panels that the kernel sketches anew whenever a dial is turned or a cell is picked; live widget and still figure."""
+"""`Board`: a view made of panels that the kernel sketches anew whenever a dial is turned or a cell is picked."""
+
 from __future__ import annotations
 
 import time
@@ -59,11 +60,22 @@ class PagePacker:
     def pack(self, page: Page, status: str) -> bytes:
         """status: live or ended."""
         self.sequence += 1
-        head = {"seq": self.sequence, "base": 0, "status": status, "title": page.title, "about": page.about, "badge": page.badge,
-                "alt": page.alt, "footer": page.footer, "dials": page.dials,
-                "table": {"caption": page.caption, "heads": page.heads, "rows": page.rows},
-                "panels": [{"width": p.width, "height": p.height, "ops": p.ops, "targets": p.targets,
-                            "images": [image.shape for image in p.images]} for p in page.panels]}
+        head = {
+            "seq": self.sequence,
+            "base": 0,
+            "status": status,
+            "title": page.title,
+            "about": page.about,
+            "badge": page.badge,
+            "alt": page.alt,
+            "footer": page.footer,
+            "dials": page.dials,
+            "table": {"caption": page.caption, "heads": page.heads, "rows": page.rows},
+            "panels": [
+                {"width": p.width, "height": p.height, "ops": p.ops, "targets": p.targets, "images": [image.shape for image in p.images]}
+                for p in page.panels
+            ],
+        }
         sections = {f"{n}.{k}": image.reshape(-1) for n, panel in enumerate(page.panels) for k, image in enumerate(panel.images)}
         return join(head, sections)
 

@@ -1,4 +1,5 @@
 """`ErrorsView`: the error of every layer by every method, of every channel of one layer, and the activations that make a layer hard."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -17,15 +18,25 @@ METHODS = ("rtn", "gptq", "awq", "squeezellm", "nf4")
 LOUD = 6.0  # where LLM.int8() calls a feature an outlier
 LEFT, CELL_W, CELL_H, TOP = 150, 58, 15, 34
 SIDE = 560
-FOOTER = ("Error: root mean square of the error of a layer's outputs on calibration text over that of the outputs; each layer is quantized by itself. "
-          "Darker: worse; the numbers are percent. Channels: outputs of the picked layer. Outliers: features with a value of 6 or more (LLM.int8()).")
+FOOTER = (
+    "Error: root mean square of the error of a layer's outputs on calibration text over that of the outputs; each layer is "
+    "quantized by itself. Darker: worse; the numbers are percent. Channels: outputs of the picked layer. Outliers: features with a "
+    "value of 6 or more (LLM.int8())."
+)
 
 
 class ErrorsView(Board):
     """`set(layer=…, method=…, bits=…)` picks from code; `looks` are what is shown."""
 
-    def __init__(self, bench: Workbench, methods: Sequence[str] = METHODS, bits: int = 4, *, layers: Sequence[str] | None = None,
-                 every: float = EVERY):
+    def __init__(
+        self,
+        bench: Workbench,
+        methods: Sequence[str] = METHODS,
+        bits: int = 4,
+        *,
+        layers: Sequence[str] | None = None,
+        every: float = EVERY,
+    ):
         """bits: of the methods that can choose them. layers: all of them for None. Raises QuantizationError."""
         super().__init__(every)
         self.bench, self._methods, self._bits = bench, list(methods), bits
@@ -56,8 +67,11 @@ class ErrorsView(Board):
         from labkit.quantization.methods import method
 
         with self._lock:
-            return {(layer, name): self.bench.look(layer, name, self._bits if method(name).takes_bits else None)
-                    for layer in self._layers for name in self._methods}
+            return {
+                (layer, name): self.bench.look(layer, name, self._bits if method(name).takes_bits else None)
+                for layer in self._layers
+                for name in self._methods
+            }
 
     def _turn(self, name: str, value: Any) -> None:
         if name in ("layer", "bits"):
@@ -70,8 +84,10 @@ class ErrorsView(Board):
             self.set(method=self._methods[row])
 
     def _move(self, rows: int, columns: int) -> None:
-        row, column = (min(max(0, at), most - 1) for at, most in
-                       ((self._layer + rows, len(self._layers)), (self._method + columns, len(self._methods))))
+        row, column = (
+            min(max(0, at), most - 1)
+            for at, most in ((self._layer + rows, len(self._layers)), (self._method + columns, len(self._methods)))
+        )
         self.set(layer=self._layers[row], method=self._methods[column])
 
     def page(self) -> Page:
@@ -82,13 +98,33 @@ class ErrorsView(Board):
         mean = dict(zip(self._methods, errors.mean(0), strict=True))
         said = ", ".join(f"{one} {100 * value:.1f} %" for one, value in mean.items())
         worst = int(look.error.channels.argmax())
-        alt = (f"Output error of {len(self._layers)} layers by {len(self._methods)} methods. Means: {said}. {layer} by {name}: {100 * look.error.output:.1f} %, worst output "
-               f"channel {worst} with {100 * look.error.channels[worst]:.1f} %; loudest input feature {int(look.input_peak.argmax())} with {look.outliers.peak:.1f}.")
+        alt = (
+            f"Output error of {len(self._layers)} layers by {len(self._methods)} methods. Means: {said}. {layer} by {name}: "
+            f"{100 * look.error.output:.1f} %, worst output "
+            f"channel {worst} with {100 * look.error.channels[worst]:.1f} %; loudest input feature "
+            f"{int(look.input_peak.argmax())} with {look.outliers.peak:.1f}."
+        )
         rows = [[one, *(f"{100 * value:.1f} %" for value in line)] for one, line in zip(self._layers, errors, strict=True)]
-        dials = [Dial("layer", "layer", [(one, one) for one in self._layers], layer), Dial("bits", "bits", [(bits, str(bits)) for bits in range(2, 9)], self._bits, "slider")]
-        panels = [_table(self._layers, self._methods, errors, self._layer, self._method), _side([looks[layer, one] for one in self._methods], self._method)]
-        return Page("Error by layer and method", f"{self._bits} bits where a method can choose · picked: {layer}, {name}", ("live", f"quantized here, {self.bench.folder.name}"),
-                    panels, alt, FOOTER, "Relative error of the outputs", ["layer", *self._methods], rows, dials)
+        dials = [
+            Dial("layer", "layer", [(one, one) for one in self._layers], layer),
+            Dial("bits", "bits", [(bits, str(bits)) for bits in range(2, 9)], self._bits, "slider"),
+        ]
+        panels = [
+            _table(self._layers, self._methods, errors, self._layer, self._method),
+            _side([looks[layer, one] for one in self._methods], self._method),
+        ]
+        return Page(
+            "Error by layer and method",
+            f"{self._bits} bits where a method can choose · picked: {layer}, {name}",
+            ("live", f"quantized here, {self.bench.folder.name}"),
+            panels,
+            alt,
+            FOOTER,
+            "Relative error of the outputs",
+            ["layer", *self._methods],
+            rows,
+            dials,
+        )
 
 
 def _figure(share: float) -> str:
@@ -107,7 +143,15 @@ def _table(layers: list[str], methods: list[str], errors: np.ndarray, row: int, 
         y = TOP + i * CELL_H
         if i and name.split(".")[1] != layers[i - 1].split(".")[1]:
             sketch.rect(LEFT - 140, y - 0.5, 140 + w, 1, fill="edge")
-        sketch.text(name.removeprefix("layers."), LEFT - 8, y + 11, size=10.5, weight=600 if i == row else 400, fill="ink" if i == row else "ink2", align="right")
+        sketch.text(
+            name.removeprefix("layers."),
+            LEFT - 8,
+            y + 11,
+            size=10.5,
+            weight=600 if i == row else 400,
+            fill="ink" if i == row else "ink2",
+            align="right",
+        )
         for k, share in enumerate(errors[i]):
             dark = shades[i, k] > 0.45
             sketch.text(_figure(share), LEFT + (k + 0.5) * CELL_W, y + 11, size=10.5, fill="onLoss" if dark else "ink", align="center")
@@ -129,7 +173,14 @@ def _side(looks: list[Look], picked: int) -> Sketch:
     outputs, inputs = look.weight.shape
     spikes = 92 + (strip + 6) * len(looks) + 44
     sketch = Sketch(SIDE, spikes + 200)
-    sketch.runs([("channels", {"weight": 600, "size": 13}), (f"error of each of the {outputs} outputs of {look.layer.removeprefix('layers.')}", {"fill": "ink2", "dx": 8})], 0, TOP - 8)
+    sketch.runs(
+        [
+            ("channels", {"weight": 600, "size": 13}),
+            (f"error of each of the {outputs} outputs of {look.layer.removeprefix('layers.')}", {"fill": "ink2", "dx": 8}),
+        ],
+        0,
+        TOP - 8,
+    )
     full = max(float(np.quantile(one.error.channels.numpy(), 0.99)) for one in looks)
     y = TOP + 4
     for k, one in enumerate(looks):
@@ -144,7 +195,11 @@ def _side(looks: list[Look], picked: int) -> Sketch:
     words = f"worst by {look.method}: channel {worst}, {100 * look.error.channels[worst]:.0f} %"
     align = "left" if x < left + width / 2 else "right"
     sketch.text(words, x + (8 if align == "left" else -8), y + 8, size=10.5, fill="ink2", align=align)
-    sketch.runs([("activations", {"weight": 600, "size": 13}), (f"greatest |x| of each of the {inputs} inputs", {"fill": "ink2", "dx": 8})], 0, spikes)
+    sketch.runs(
+        [("activations", {"weight": 600, "size": 13}), (f"greatest |x| of each of the {inputs} inputs", {"fill": "ink2", "dx": 8})],
+        0,
+        spikes,
+    )
     peaks, base, high = look.input_peak.numpy(), spikes + 168, 138
     most = max(float(peaks.max()) * 1.08, LOUD * 1.3)
     at = left + width * (np.arange(inputs) + 0.5) / inputs
@@ -158,7 +213,20 @@ def _side(looks: list[Look], picked: int) -> Sketch:
     sketch.rect(left, base - 0.5, width, 1, fill="ink2")
     for n in peaks.argsort()[::-1][:1]:
         align = "left" if at[n] < left + width / 2 else "right"
-        sketch.runs([(f"input {n}", {"weight": 600}), (f"{peaks[n]:.1f}", {"dx": 6})], at[n] + (6 if align == "left" else -6), base - high * peaks[n] / most + 10, size=11, align=align)
-    sketch.runs([(f"{int(loud.sum())}", {"weight": 600}), (f"outliers of 6 or more; the greatest is {look.outliers.spread:.3g} times the median", {"dx": 4, "fill": "ink2"})],
-                left, base + 18, size=11)
+        sketch.runs(
+            [(f"input {n}", {"weight": 600}), (f"{peaks[n]:.1f}", {"dx": 6})],
+            at[n] + (6 if align == "left" else -6),
+            base - high * peaks[n] / most + 10,
+            size=11,
+            align=align,
+        )
+    sketch.runs(
+        [
+            (f"{int(loud.sum())}", {"weight": 600}),
+            (f"outliers of 6 or more; the greatest is {look.outliers.spread:.3g} times the median", {"dx": 4, "fill": "ink2"}),
+        ],
+        left,
+        base + 18,
+        size=11,
+    )
     return sketch

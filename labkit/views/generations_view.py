@@ -1,4 +1,5 @@
 """`GenerationsView`: what the original writes and what its quantized self writes, side by side, with the first token that differs."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -13,15 +14,25 @@ if TYPE_CHECKING:
 
 WIDTH, SIZE, LINE, TOP = 512, 12, 21, 48
 BAR = 210
-FOOTER = ("Greedy: always the most likely token. Box: the first token that differs; dotted below: tokens after it, which have another beginning. "
-          "Probabilities: of the two tokens, by each model, after the same beginning.")
+FOOTER = (
+    "Greedy: always the most likely token. Box: the first token that differs; dotted below: tokens after it, which have another beginning. "
+    "Probabilities: of the two tokens, by each model, after the same beginning."
+)
 
 
 class GenerationsView(Board):
     """`set(prompt=…, method=…)` from code; `shown` is the pair of texts."""
 
-    def __init__(self, names: Sequence[str], prompts: Sequence[str], compare: Callable[[str, str], Generations], *, original: str = "float32",
-                 badge: tuple[str, str] = ("live", "generated here"), every: float = EVERY):
+    def __init__(
+        self,
+        names: Sequence[str],
+        prompts: Sequence[str],
+        compare: Callable[[str, str], Generations],
+        *,
+        original: str = "float32",
+        badge: tuple[str, str] = ("live", "generated here"),
+        every: float = EVERY,
+    ):
         """names: of the quantized ones that can be picked. compare: (name, prompt) -> both texts. original: what the left one is called."""
         super().__init__(every)
         self._names, self._prompts, self._compare, self._original, self._badge = list(names), list(prompts), compare, original, badge
@@ -56,25 +67,49 @@ class GenerationsView(Board):
 
     def page(self) -> Page:
         pair = self.shown
-        dials = [Dial("method", "compare with", [(name, name) for name in self._names], self._name),
-                 Dial("prompt", "prompt", [(text, _short(text, 44)) for text in self._prompts], self._prompt)]
+        dials = [
+            Dial("method", "compare with", [(name, name) for name in self._names], self._name),
+            Dial("prompt", "prompt", [(text, _short(text, 44)) for text in self._prompts], self._prompt),
+        ]
         panels = [_text(self._original, pair.original, pair.place), _text(self._name, pair.quantized, pair.place)]
         if pair.place is not None and pair.probabilities is not None:
             tokens = _visible(pair.original[pair.place]), _visible(pair.quantized[pair.place])
-            panels += [_probabilities(pair.place, self._original, tokens, pair.probabilities[0], 0), _probabilities(pair.place, self._name, tokens, pair.probabilities[1], 1)]
-        rows = [[str(n), _visible(a), _visible(b), "" if a == b else "differs"] for n, (a, b) in enumerate(zip(pair.original, pair.quantized, strict=False))]
-        return Page("Two generations, greedy", f"“{_short(self._prompt, 70)}”", self._badge, panels, self._alt(pair), FOOTER, "Token by token",
-                    ["token", self._original, self._name, ""], rows, dials)
+            panels += [
+                _probabilities(pair.place, self._original, tokens, pair.probabilities[0], 0),
+                _probabilities(pair.place, self._name, tokens, pair.probabilities[1], 1),
+            ]
+        rows = [
+            [str(n), _visible(a), _visible(b), "" if a == b else "differs"]
+            for n, (a, b) in enumerate(zip(pair.original, pair.quantized, strict=False))
+        ]
+        return Page(
+            "Two generations, greedy",
+            f"“{_short(self._prompt, 70)}”",
+            self._badge,
+            panels,
+            self._alt(pair),
+            FOOTER,
+            "Token by token",
+            ["token", self._original, self._name, ""],
+            rows,
+            dials,
+        )
 
     def _alt(self, pair: Generations) -> str:
         begin = f"Two greedy generations after “{_short(self._prompt, 60)}”, {self._original} and {self._name}"
         if pair.place is None:
             return f"{begin}: all {len(pair.original)} tokens are the same."
-        said = f"{begin}: the first difference comes after {pair.place} tokens, {_visible(pair.original[pair.place])} against {_visible(pair.quantized[pair.place])}."
+        tokens = " against ".join(_visible(texts[pair.place]) for texts in (pair.original, pair.quantized))
+        said = f"{begin}: the first difference comes after {pair.place} tokens, {tokens}."
         if pair.probabilities is None:
             return said
-        return f"{said} Probabilities of the two: " + ", ".join(
-            f"{name} {a:.3f} and {b:.3f}" for name, (a, b) in zip((self._original, self._name), pair.probabilities, strict=True)) + "."
+        return (
+            f"{said} Probabilities of the two: "
+            + ", ".join(
+                f"{name} {a:.3f} and {b:.3f}" for name, (a, b) in zip((self._original, self._name), pair.probabilities, strict=True)
+            )
+            + "."
+        )
 
 
 def _short(text: str, most: int) -> str:
@@ -103,7 +138,9 @@ def _text(name: str, tokens: list[str], place: int | None) -> Sketch:
     lines = 1 + max((at for _, at, _, _ in words), default=0)
     sketch = Sketch(WIDTH, TOP + LINE * lines + 4)
     same = len(tokens) if place is None else place
-    sketch.runs([(name, {"weight": 600, "size": 13}), (f"{same} of {len(tokens)} tokens are the same in both", {"fill": "ink2", "dx": 8})], 0, 14)
+    sketch.runs(
+        [(name, {"weight": 600, "size": 13}), (f"{same} of {len(tokens)} tokens are the same in both", {"fill": "ink2", "dx": 8})], 0, 14
+    )
     for column, at, text, n in words:
         x, y = column * char, TOP + LINE * at
         after = place is not None and n > place
@@ -121,7 +158,15 @@ def _text(name: str, tokens: list[str], place: int | None) -> Sketch:
 def _probabilities(place: int, name: str, tokens: tuple[str, str], shares: tuple[float, float], winner: int) -> Sketch:
     sketch = Sketch(WIDTH, 66)
     sketch.rect(0, 0, WIDTH, 66, fill="panel", radius=6)
-    sketch.runs([(f"after {place} tokens", {"weight": 600, "fill": "alert"}), (f"probabilities of the next one, by {name}", {"fill": "ink2", "dx": 8})], 14, 18, size=11.5)
+    sketch.runs(
+        [
+            (f"after {place} tokens", {"weight": 600, "fill": "alert"}),
+            (f"probabilities of the next one, by {name}", {"fill": "ink2", "dx": 8}),
+        ],
+        14,
+        18,
+        size=11.5,
+    )
     room = 15
     for i, (token, share) in enumerate(zip(tokens, shares, strict=True)):
         y = 37 + 18 * i

@@ -1,4 +1,5 @@
 """`lab.look`: into the weights of a model, and at what quantization does to it."""
+
 from __future__ import annotations
 
 import difflib
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.views.board import Board
 from labkit.views.errors_view import ErrorsView
-from labkit.views.frontier import FrontierView
+from labkit.views.frontier_view import FrontierView
 from labkit.views.generations_view import GenerationsView
 from labkit.views.weights_view import WeightsView
 
@@ -60,18 +61,25 @@ def _frontier(model: str | Path, rows: Any = MEASURED, **settings: Any) -> Front
     return FrontierView(rows, **settings)
 
 
-def _generations(model: str | Path, methods: Sequence[tuple] = (("rtn", 4), ("gptq", 4), ("rtn", 3), ("gptq", 3), ("rtn", 2)),
-                 prompts: Sequence[str] | None = None, tokens: int = 64) -> GenerationsView:
+def _generations(
+    model: str | Path,
+    methods: Sequence[tuple] = (("rtn", 4), ("gptq", 4), ("rtn", 3), ("gptq", 3), ("rtn", 2)),
+    prompts: Sequence[str] | None = None,
+    tokens: int = 64,
+) -> GenerationsView:
     ways = {f"{name} {bits} bits": (name, bits, *rest) for name, bits, *rest in methods}
     if prompts is None:
         from labkit.models.prompts import prompt
 
         prompts = [prompt(kind, "generations").text for kind in PROMPTS]
-    return GenerationsView(list(ways), prompts, _comparison(workbench(model), ways, tokens), badge=("live", f"generated here, {workbench(model).folder.name}"))
+    return GenerationsView(
+        list(ways), prompts, _comparison(workbench(model), ways, tokens), badge=("live", f"generated here, {workbench(model).folder.name}")
+    )
 
 
 def _comparison(bench: Workbench, ways: dict[str, tuple], tokens: int) -> Callable[[str, str], Generations]:
     """(name, prompt) -> both texts; each way is quantized once."""
+
     @lru_cache(len(ways))
     def quantized(name: str) -> Ruler:
         return bench.quantized(*ways[name])

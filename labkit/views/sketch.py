@@ -1,5 +1,6 @@
 """`Sketch`: a panel as a list of what is drawn on it. `pen.py` draws it on a figure and `canvas/sketch.js` in the browser: one picture, two
 painters. Colours are names of the palette, so that both themes can be had of it."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -26,10 +27,22 @@ class Sketch:
     targets: list[dict[str, Any]] = field(default_factory=list)
 
     def _add(self, op: str, **how: Any) -> None:
-        self.ops.append({"op": op} | {name: value.item() if isinstance(value, np.generic) else value for name, value in how.items() if value is not None})
+        self.ops.append(
+            {"op": op}
+            | {name: value.item() if isinstance(value, np.generic) else value for name, value in how.items() if value is not None}
+        )
 
-    def text(self, text: str, x: float, y: float, size: float = 12, weight: int = 400, fill: str = "ink", align: str = "left",
-             mono: bool | None = None) -> None:
+    def text(
+        self,
+        text: str,
+        x: float,
+        y: float,
+        size: float = 12,
+        weight: int = 400,
+        fill: str = "ink",
+        align: str = "left",
+        mono: bool | None = None,
+    ) -> None:
         """One line with its baseline at y."""
         self._add("text", text=text, x=x, y=y, size=size, weight=weight, fill=fill, align=align, mono=mono)
 
@@ -37,8 +50,18 @@ class Sketch:
         """(text, {weight, fill, dx, size}) after one another."""
         self._add("runs", runs=[[text, how] for text, how in runs], x=x, y=y, size=size, fill=fill, align=align)
 
-    def rect(self, x: float, y: float, w: float, h: float, fill: str | None = None, edge: str | None = None, width: float = 1,
-             dash: Sequence[float] | None = None, radius: float | None = None) -> None:
+    def rect(
+        self,
+        x: float,
+        y: float,
+        w: float,
+        h: float,
+        fill: str | None = None,
+        edge: str | None = None,
+        width: float = 1,
+        dash: Sequence[float] | None = None,
+        radius: float | None = None,
+    ) -> None:
         self._add("rect", x=x, y=y, w=w, h=h, fill=fill, edge=edge, width=width, dash=dash, radius=radius)
 
     def rects(self, boxes: Sequence[Sequence[float]], fill: str | None = None, edge: str | None = None, width: float = 1) -> None:
@@ -99,7 +122,7 @@ def ramp(name: str, colours: dict) -> np.ndarray:
         shades = [mix(colours["low" if i < 128 else "high"], colours["paper"], min(1.0, abs(i - 128) / 127) ** 0.75) for i in range(256)]
     else:
         shades = [mix(colours["loss"], colours["paper"], (i / 255) ** 0.9) for i in range(256)]
-    return np.array([[int(shade[k:k + 2], 16) for k in (1, 3, 5)] for shade in shades], "u1")
+    return np.array([[int(shade[k : k + 2], 16) for k in (1, 3, 5)] for shade in shades], "u1")
 
 
 def _colours(pen: Pen, how: dict) -> dict:
@@ -138,6 +161,7 @@ def _points(name: str):
             pen.line(places.tolist(), **how)
         else:
             pen.polygon(places.tolist(), **how)
+
     return draw
 
 
@@ -145,6 +169,12 @@ _DRAW = {
     "text": lambda pen, sketch, how, left, top: pen.text(**_shifted(pen, how, left, top)),
     "circle": lambda pen, sketch, how, left, top: pen.circle(**_shifted(pen, how, left, top)),
     "image": lambda pen, sketch, how, left, top: pen.image(
-        ramp(how["ramp"], pen.colours)[sketch.images[how["image"]]], how["x"] + left, how["y"] + top, how["w"], how["h"]),
-    "rect": _rect, "runs": _runs, "rects": _points("boxes"), "strokes": _points("pairs"), "polygon": _points("points"), "line": _points("points"),
+        ramp(how["ramp"], pen.colours)[sketch.images[how["image"]]], how["x"] + left, how["y"] + top, how["w"], how["h"]
+    ),
+    "rect": _rect,
+    "runs": _runs,
+    "rects": _points("boxes"),
+    "strokes": _points("pairs"),
+    "polygon": _points("points"),
+    "line": _points("points"),
 }

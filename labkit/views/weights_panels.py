@@ -1,4 +1,5 @@
 """The panels of the weights view: a window on the matrix before, after and in between, the levels, the numbers."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Window:
 
     def cut(self, matrix) -> np.ndarray:
         """The part of a matrix, as numpy."""
-        return np.asarray(matrix[self.top:self.top + ROWS, self.left:self.left + COLUMNS].float().numpy())
+        return np.asarray(matrix[self.top : self.top + ROWS, self.left : self.left + COLUMNS].float().numpy())
 
 
 def small(value: float) -> str:
@@ -75,17 +76,31 @@ def before_panel(look: Look, window: Window) -> Sketch:
     """The weights as they were; below them how loud each input is that they meet."""
     sketch, end = Sketch(MAP_W, HEIGHT), limit(look)
     part = window.cut(look.weight)
-    sketch.runs([("before", {"weight": 600}), (f"outputs {window.top}–{window.top + len(part) - 1}, inputs {window.left}–{window.left + part.shape[1] - 1}",
-                                               {"fill": "ink2", "dx": 8})], 0, TOP - 9)
+    sketch.runs(
+        [
+            ("before", {"weight": 600}),
+            (
+                f"outputs {window.top}–{window.top + len(part) - 1}, inputs {window.left}–{window.left + part.shape[1] - 1}",
+                {"fill": "ink2", "dx": 8},
+            ),
+        ],
+        0,
+        TOP - 9,
+    )
     _map(sketch, look, window, part / end, "signed", "before")
     base = TOP + MAP_H + 10 + BARS
     peaks = look.input_peak.numpy()
     full = max(float(peaks.max()), 1e-12)
-    shown = peaks[window.left:window.left + COLUMNS]
+    shown = peaks[window.left : window.left + COLUMNS]
     sketch.rects([(i * CELL_W + 0.2, base - BARS * p / full, CELL_W - 0.4, BARS * p / full) for i, p in enumerate(shown)], fill="bar")
     sketch.rect(0, base - 0.25, MAP_W, 0.8, fill="edge")
     loud = window.left + int(shown.argmax())
-    sketch.runs([("loudest input here ", {"fill": "muted"}), (f"{loud}", {"weight": 600}), (f", |x| up to {shown.max():.1f}", {"fill": "muted"})], 0, base + 13, size=10.5)
+    sketch.runs(
+        [("loudest input here ", {"fill": "muted"}), (f"{loud}", {"weight": 600}), (f", |x| up to {shown.max():.1f}", {"fill": "muted"})],
+        0,
+        base + 13,
+        size=10.5,
+    )
     _key(sketch, 0, base + 21, "signed", f"−{small(end)}", f"+{small(end)}")
     return sketch
 
@@ -141,8 +156,13 @@ def levels_panel(look: Look, window: Window, other: Look | None) -> Sketch:
     sketch.runs([("levels", {"weight": 600}), (f"weights ÷ {unit_name} maximum", {"fill": "ink2", "dx": 6})], 0, TOP - 9)
     counts, edges = np.histogram(scaled, BINS, (-1.0, 1.0))
     ceiling = np.sort(counts)[-2] * 1.06 or 1  # of the bins at the ends the greatest weights of all groups lie in: they may stick out
-    sketch.rects([(at(a) + 0.3, base - high * min(1, n / ceiling), at(b) - at(a) - 0.6, high * min(1, n / ceiling))
-                  for n, a, b in zip(counts, edges, edges[1:], strict=False)], fill="edge")
+    sketch.rects(
+        [
+            (at(a) + 0.3, base - high * min(1, n / ceiling), at(b) - at(a) - 0.6, high * min(1, n / ceiling))
+            for n, a, b in zip(counts, edges, edges[1:], strict=False)
+        ],
+        fill="edge",
+    )
     levels = look.packed.levels(window.row, window.column).numpy() / own
     dense = len(levels) > 40
     sketch.strokes([((at(v), base - (10 if dense else high)), (at(v), base + 8)) for v in levels], "decode", 0.6 if dense else 1.4)
@@ -153,14 +173,28 @@ def levels_panel(look: Look, window: Window, other: Look | None) -> Sketch:
     sketch.circle(at(after), base, 4.2, fill="paper", edge="ink", width=1.6)
     for value, words, align in ((-1, "−1", "center"), (0, "0", "center"), (1, "+1", "center")):
         sketch.text(words, at(value), base + 20, size=10.5, fill="muted", align=align)
-    sketch.runs([(f"{look.method}: {len(levels)} levels", {"weight": 600, "fill": "decodeEdge"}), (f"error {100 * look.error.weight:.1f} %", {"dx": 8, "fill": "decodeEdge"})],
-                0, base + 38, size=11)
+    sketch.runs(
+        [
+            (f"{look.method}: {len(levels)} levels", {"weight": 600, "fill": "decodeEdge"}),
+            (f"error {100 * look.error.weight:.1f} %", {"dx": 8, "fill": "decodeEdge"}),
+        ],
+        0,
+        base + 38,
+        size=11,
+    )
     y = base + 48
     if other is not None:
         beside = other.packed.levels(window.row, window.column).numpy() / own
         sketch.strokes([((at(v), y), (at(v), y + 11)) for v in beside], "prefillEdge", 0.6 if len(beside) > 40 else 1.5)
-        sketch.runs([(f"rtn, {other.bits} bits: even", {"weight": 600, "fill": "prefillEdge"}), (f"error {100 * other.error.weight:.1f} %", {"dx": 8, "fill": "prefillEdge"})],
-                    0, y + 25, size=11)
+        sketch.runs(
+            [
+                (f"rtn, {other.bits} bits: even", {"weight": 600, "fill": "prefillEdge"}),
+                (f"error {100 * other.error.weight:.1f} %", {"dx": 8, "fill": "prefillEdge"}),
+            ],
+            0,
+            y + 25,
+            size=11,
+        )
     else:
         sketch.text("triangle: the picked weight; ring: its level", 0, y + 10, size=10.5, fill="muted")
     return sketch
@@ -176,8 +210,16 @@ def weight_panel(look: Look, window: Window) -> Sketch:
     sketch.rect(0, 0, 512, 64, fill="panel", radius=6)
     sketch.runs([("picked weight", {"weight": 600}), (f"output {window.row}, input {window.column}", {"fill": "ink2", "dx": 8})], 14, 24)
     kept = abs(levels[code] - after) > 1e-3 * abs(after) + 1e-9
-    sketch.runs([(small(before), {"weight": 600}), ("→ kept apart, in 16 bits →" if kept else f"→ level {code} of {len(levels)} →", {"fill": "ink2", "dx": 8}),
-                 (small(after), {"weight": 600, "dx": 8}), (f"error {small(after - before)}, step {small(step)}", {"dx": 14, "fill": "ink2"})], 14, 47)
+    sketch.runs(
+        [
+            (small(before), {"weight": 600}),
+            ("→ kept apart, in 16 bits →" if kept else f"→ level {code} of {len(levels)} →", {"fill": "ink2", "dx": 8}),
+            (small(after), {"weight": 600, "dx": 8}),
+            (f"error {small(after - before)}, step {small(step)}", {"dx": 14, "fill": "ink2"}),
+        ],
+        14,
+        47,
+    )
     return sketch
 
 
@@ -187,9 +229,13 @@ def layer_panel(look: Look) -> Sketch:
     weights = look.weight.numel()
     sketch.rect(0, 0, 512, 64, fill="panel", radius=6)
     loud = look.outliers.features
-    cells = [(f"{100 * look.error.output:.1f} %", "output error"), (f"{look.error.snr:.1f} dB", "signal to noise"),
-             (f"{look.packed.bits_per_weight:.2f}", "bits a weight"),
-             (f"{thousands(look.packed.nbytes)} B", f"of {thousands(2 * weights)} in 16 bits"), (str(len(loud)), "loud inputs")]
+    cells = [
+        (f"{100 * look.error.output:.1f} %", "output error"),
+        (f"{look.error.snr:.1f} dB", "signal to noise"),
+        (f"{look.packed.bits_per_weight:.2f}", "bits a weight"),
+        (f"{thousands(look.packed.nbytes)} B", f"of {thousands(2 * weights)} in 16 bits"),
+        (str(len(loud)), "loud inputs"),
+    ]
     for i, (value, words) in enumerate(cells):
         x = 14 + (0, 94, 194, 282, 426)[i]
         sketch.text(value, x, 28, size=16, weight=600)

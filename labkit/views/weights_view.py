@@ -1,20 +1,34 @@
 """`WeightsView`: one layer before and after it is quantized, the error, and the grid in the histogram; dials for layer, method, bits and
 group size."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from labkit.views.board import Board, Dial, Page
 from labkit.views.canvas_view import EVERY
-from labkit.views.weights_panels import COLUMNS, ROWS, Window, after_panel, before_panel, error_panel, layer_panel, levels_panel, weight_panel
+from labkit.views.weights_panels import (
+    COLUMNS,
+    ROWS,
+    Window,
+    after_panel,
+    before_panel,
+    error_panel,
+    layer_panel,
+    levels_panel,
+    weight_panel,
+)
 from labkit.views.words import thousands
 
 if TYPE_CHECKING:
     from labkit.quantization.workbench import Look, Workbench
 
 GROUPS = (16, 32, 64, 128, 256)
-FOOTER = ("Blue: below zero, vermillion: above; dark: far from it. Dashed: border between two groups that have a scale each. Bars below: greatest |x| "
-          "of each input feature in the calibration. Errors: root mean squares, of the error over that of the original; the layer is quantized by itself.")
+FOOTER = (
+    "Blue: below zero, vermillion: above; dark: far from it. Dashed: border between two groups that have a scale each. Bars below: "
+    "greatest |x| of each input feature in the calibration. Errors: root mean squares, of the error over that of the original; the "
+    "layer is quantized by itself."
+)
 
 
 class WeightsView(Board):
@@ -31,8 +45,15 @@ class WeightsView(Board):
         self._window: tuple[int, int] | None = None  # upper left corner; it stays while a cell inside it is picked
         self.set(**settings)
 
-    def set(self, *, layer: str | None = None, method: str | None = None, bits: int | None = None, group_size: int | None = None,
-            cell: tuple[int, int] | None = None) -> None:
+    def set(
+        self,
+        *,
+        layer: str | None = None,
+        method: str | None = None,
+        bits: int | None = None,
+        group_size: int | None = None,
+        cell: tuple[int, int] | None = None,
+    ) -> None:
         """Turn dials; None leaves one as it is, or where the method has no such number of bits, at the method's own. cell: (output,
         input) of the weight whose grid is shown. Raises QuantizationError, and then changes nothing."""
         from labkit.quantization.errors import QuantizationError
@@ -101,9 +122,11 @@ class WeightsView(Board):
         from labkit.quantization.methods import METHODS, method
 
         chosen, inputs = method(look.method), look.weight.shape[1]
-        dials = [Dial("layer", "layer", [(name, name) for name in self.bench.layers], look.layer),
-                 Dial("method", "method", [(name, name) for name in METHODS], look.method),
-                 Dial("bits", "bits", [(bits, str(bits)) for bits in sorted(chosen.bits)], look.bits, "slider")]
+        dials = [
+            Dial("layer", "layer", [(name, name) for name in self.bench.layers], look.layer),
+            Dial("method", "method", [(name, name) for name in METHODS], look.method),
+            Dial("bits", "bits", [(bits, str(bits)) for bits in sorted(chosen.bits)], look.bits, "slider"),
+        ]
         if look.group_size is not None:
             groups = sorted({size for size in GROUPS if inputs % size == 0} | {look.group_size})
             dials.append(Dial("group_size", "group size", [(size, str(size)) for size in groups], look.group_size, "slider"))
@@ -121,13 +144,33 @@ class WeightsView(Board):
         packed, error = look.packed, look.error
         row, column = self._cell
         before, after = look.weight[row, column].item(), look.quantized[row, column].item()
-        alt = (f"Quantization of {look.layer}, {outputs} by {inputs} weights, by {how}: relative error of the weights {100 * error.weight:.1f} %, of the "
-               f"outputs {100 * error.output:.1f} %, {packed.bits_per_weight:.2f} bits a weight, {thousands(packed.nbytes)} bytes. Weight at output {row}, "
-               f"input {column}: {before:.4f} became {after:.4f}, one of {len(packed.levels(row, column))} levels. "
-               f"{len(look.outliers.features)} outlier features in its inputs, the greatest value {look.outliers.peak:.1f}.")
-        panels = [before_panel(look, window), after_panel(look, window, how), error_panel(look, window), levels_panel(look, window, other),
-                  weight_panel(look, window), layer_panel(look)]
+        alt = (
+            f"Quantization of {look.layer}, {outputs} by {inputs} weights, by {how}: relative error of the weights "
+            f"{100 * error.weight:.1f} %, of the "
+            f"outputs {100 * error.output:.1f} %, {packed.bits_per_weight:.2f} bits a weight, {thousands(packed.nbytes)} bytes. "
+            f"Weight at output {row}, "
+            f"input {column}: {before:.4f} became {after:.4f}, one of {len(packed.levels(row, column))} levels. "
+            f"{len(look.outliers.features)} outlier features in its inputs, the greatest value {look.outliers.peak:.1f}."
+        )
+        panels = [
+            before_panel(look, window),
+            after_panel(look, window, how),
+            error_panel(look, window),
+            levels_panel(look, window, other),
+            weight_panel(look, window),
+            layer_panel(look),
+        ]
         worst = error.channels.argsort(descending=True)[:12].tolist()
         rows = [[str(channel), f"{100 * error.channels[channel]:.1f} %"] for channel in worst]
-        return Page("Weights", f"{look.layer} · {outputs} × {inputs} · {how}", ("live", f"quantized here, {self.bench.folder.name}"), panels, alt, FOOTER,
-                    f"Worst output channels of {look.layer}", ["output channel", "relative error of its output"], rows, self._dials(look))
+        return Page(
+            "Weights",
+            f"{look.layer} · {outputs} × {inputs} · {how}",
+            ("live", f"quantized here, {self.bench.folder.name}"),
+            panels,
+            alt,
+            FOOTER,
+            f"Worst output channels of {look.layer}",
+            ["output channel", "relative error of its output"],
+            rows,
+            self._dials(look),
+        )

@@ -1,4 +1,5 @@
 """The views of quantization as a user meets them: real JupyterLab, real Chromium."""
+
 from __future__ import annotations
 
 from labkit.bench.browser import Notebook, View, wait_for

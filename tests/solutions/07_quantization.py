@@ -1,4 +1,5 @@
 """Right and typical wrong answers to the exercises of notebook 07."""
+
 from __future__ import annotations
 
 
@@ -50,9 +51,11 @@ def loudest(x: list[list[float]]) -> int:
 
 def loudest_by(measure):
     """The column for which `measure` is greatest."""
+
     def answer(x: list[list[float]]) -> int:
         values = [measure(column) for column in zip(*x, strict=True)]
         return values.index(max(values))
+
     return answer
 
 

@@ -1,4 +1,5 @@
 """The views of quantization: what they draw is what the data say."""
+
 from __future__ import annotations
 
 import json
@@ -12,7 +13,8 @@ from labkit.quantization.errors import QuantizationError
 from labkit.quantization.generations import Generations
 from labkit.quantization.workbench import Workbench
 from labkit.views.errors_view import ErrorsView
-from labkit.views.frontier import QUALITIES, FrontierView, label, pareto, read_rows
+from labkit.views.frontier import QUALITIES, label, pareto, read_rows
+from labkit.views.frontier_view import FrontierView
 from labkit.views.generations_view import GenerationsView
 from labkit.views.look import look
 from labkit.views.pen import palette
@@ -55,8 +57,8 @@ def test_the_maps_hold_the_weights_before_after_and_between(weights):
     top, left = weights._window
     before, after, error = (panel.images[0] for panel in weights.page().panels[:3])
     assert before.shape == after.shape == error.shape == (ROWS, COLUMNS)
-    part = look.weight[top:top + ROWS, left:left + COLUMNS].numpy()
-    lost = (expected[top:top + ROWS, left:left + COLUMNS].numpy() - part)
+    part = look.weight[top : top + ROWS, left : left + COLUMNS].numpy()
+    lost = expected[top : top + ROWS, left : left + COLUMNS].numpy() - part
     strong = np.abs(part) > 0.01
     assert np.array_equal(before[strong] > 128, part[strong] > 0), "blue below zero, vermillion above"
     order = np.argsort(np.abs(lost).ravel())
@@ -64,7 +66,10 @@ def test_the_maps_hold_the_weights_before_after_and_between(weights):
     assert (after != before).any()
 
 
-@pytest.mark.parametrize(("method", "bits", "levels"), [("rtn", 3, 8), ("nf4", 4, 16), ("awq", 2, 4), ("squeezellm", 4, 16), ("fp8", 8, 253), ("llm-int8", 8, 255)])
+@pytest.mark.parametrize(
+    ("method", "bits", "levels"),
+    [("rtn", 3, 8), ("nf4", 4, 16), ("awq", 2, 4), ("squeezellm", 4, 16), ("fp8", 8, 253), ("llm-int8", 8, 255)],
+)
 def test_the_levels_are_those_that_weights_are_put_on(bench, method, bits, levels):
     view = WeightsView(bench, layer="layers.2.mlp.up_proj", method=method, bits=bits)
     look = view.look
@@ -128,10 +133,20 @@ def test_the_error_table_says_the_errors_of_the_library(bench):
     assert f"{len(loud.outliers.features)}outliers of 6 or more" in "".join(shown(view)).replace(" outliers", "outliers")
 
 
-ROW = {"method": "rtn", "bits": 4, "group_size": 64, "bytes": 3_600_000, "bits_per_weight": 4.25, "perplexity": 2.5, "recall": 0.9, "kl": 0.05}
+ROW = {
+    "method": "rtn",
+    "bits": 4,
+    "group_size": 64,
+    "bytes": 3_600_000,
+    "bits_per_weight": 4.25,
+    "perplexity": 2.5,
+    "recall": 0.9,
+    "kl": 0.05,
+}
 ROWS_MEASURED = [
     {"method": "float32", "bits": 32, "bytes": 21_000_000, "perplexity": 2.40, "recall": 0.98, "kl": 0.0},
-    ROW, ROW | {"method": "gptq", "perplexity": 2.45, "recall": 0.95}, ROW | {"bits": 3, "bytes": 3_000_000, "perplexity": 2.8, "recall": 0.4},
+    ROW, ROW | {"method": "gptq", "perplexity": 2.45, "recall": 0.95},
+    ROW | {"bits": 3, "bytes": 3_000_000, "perplexity": 2.8, "recall": 0.4},
     ROW | {"method": "nf4", "group_size": None, "bytes": 3_700_000, "perplexity": 2.47, "recall": None},
     ROW | {"bits": 2, "bytes": 2_500_000, "perplexity": 90.0, "recall": 0.0},
     {"method": "kv-int8", "bits": 8, "bytes": 10_000_000, "perplexity": 2.3, "recall": 1.0},
@@ -144,8 +159,13 @@ def test_the_frontier_holds_those_that_nobody_beats_in_both():
     for quality in QUALITIES.values():
         measured = [row for row in rows if row.get(quality.key) is not None]
         better = (lambda a, b: a >= b) if quality.more else (lambda a, b: a <= b)
-        expected = [row for row in measured if not any(
-            other is not row and other["bytes"] <= row["bytes"] and better(other[quality.key], row[quality.key]) for other in measured)]
+        expected = [
+            row
+            for row in measured
+            if not any(
+                other is not row and other["bytes"] <= row["bytes"] and better(other[quality.key], row[quality.key]) for other in measured
+            )
+        ]
         assert {label(rows[n]) for n in pareto(rows, quality)} == {label(row) for row in expected}, quality.key
 
 
@@ -180,7 +200,7 @@ def test_rows_can_come_from_a_file(tmp_path):
 
 def pair(place: int | None) -> Generations:
     left = [" a", " process", " waits", ".", "\n", " It", " is", " ready"]
-    right = left if place is None else left[:place] + [" stops"] + left[place + 1:]
+    right = left if place is None else left[:place] + [" stops"] + left[place + 1 :]
     return Generations("Say", left, right, place, None if place is None else ((0.6, 0.3), (0.35, 0.5)))
 
 
@@ -217,7 +237,12 @@ def test_a_pair_of_generations_parts_where_the_two_models_choose_differently(ben
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_all_are_pictures_with_words(weights, bench, theme):
-    views = [weights, ErrorsView(bench, ("rtn",), layers=bench.layers[:2]), FrontierView(ROWS_MEASURED), GenerationsView(["x"], ["Say"], lambda *_: pair(2))]
+    views = [
+        weights,
+        ErrorsView(bench, ("rtn",), layers=bench.layers[:2]),
+        FrontierView(ROWS_MEASURED),
+        GenerationsView(["x"], ["Say"], lambda *_: pair(2)),
+    ]
     for view in views:
         still = view.still(theme=theme)
         assert still.png().startswith(b"\x89PNG") and len(still.alt) > 80
@@ -239,7 +264,7 @@ def test_panels_flow_into_lines_and_never_overlap():
 def test_ramps_begin_on_paper_and_get_farther_from_it():
     for theme in ("light", "dark"):
         colours = palette(theme)
-        paper = [int(colours["paper"][k:k + 2], 16) for k in (1, 3, 5)]
+        paper = [int(colours["paper"][k : k + 2], 16) for k in (1, 3, 5)]
         for name, zero in (("signed", 128), ("loss", 0)):
             table = ramp(name, colours).astype(int)
             away = np.abs(table - paper).sum(1)

@@ -147,7 +147,8 @@ def test_a_pool_that_grows_or_shrinks_makes_the_next_frame_complete():
         history.append(event)
 
     def frame() -> dict:
-        return reader.read(packer.pack(compose(history.state_at(history.last), words, None, None), history.state_at(history.last), history, Cursor(), "live"))
+        state = history.state_at(history.last)
+        return reader.read(packer.pack(compose(state, words, None, None), state, history, Cursor(), "live"))
 
     frame()
     live = history.state_at(history.last)

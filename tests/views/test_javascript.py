@@ -14,7 +14,7 @@ from labkit.bench.traces import record
 from labkit.quantization.workbench import Workbench
 from labkit.views import BatchTimeline, KVMap, RaceView, WasteLedger
 from labkit.views.errors_view import ErrorsView
-from labkit.views.frontier import FrontierView
+from labkit.views.frontier_view import FrontierView
 from labkit.views.generations_view import GenerationsView
 from labkit.views.lane_frame import LanePacker
 from labkit.views.lanes import Lanes
@@ -75,8 +75,10 @@ def test_the_pure_parts_of_boards_do_what_they_say(tmp_path):
     views = [WeightsView(bench), ErrorsView(bench, ("rtn", "nf4"), layers=bench.layers[:3]), FrontierView(ROWS_MEASURED),
              GenerationsView(["x"], ["Say"], lambda *_: pair(2))]
     sizes = [(panel.width, panel.height) for view in views for panel in view.page().panels]
-    flows = [{"sizes": sizes, "room": room, **dict(zip(("places", "height"), flow(sizes, room), strict=True))} for room in (622, 700, 1052, 2000)]
-    ramps = [{"theme": theme, "name": name, "colours": ramp(name, palette(theme)).tolist()} for theme in ("light", "dark") for name in RAMPS]
+    flows = [{"sizes": sizes, "room": room, "places": flow(sizes, room)[0], "height": flow(sizes, room)[1]}
+             for room in (622, 700, 892, 1052)]
+    ramps = [{"theme": theme, "name": name, "colours": ramp(name, palette(theme)).tolist()}
+             for theme in ("light", "dark") for name in RAMPS]
     node("board.test.mjs", {"frames": [text(view._pack()) for view in views], "flows": flows, "ramps": ramps}, tmp_path)
 
 

@@ -12,7 +12,8 @@ from labkit.views.pen import text_width
 from labkit.views.sketch import Sketch
 from labkit.views.words import percent
 
-LEFT, RIGHT, TOP, BOTTOM = 56, 596, 44, 372  # of the plot, in pixels of its panel
+LEFT, RIGHT, TOP, BOTTOM = 56, 596, 44, 372  # of the plot, in pixels of its panel; it grows with the list
+ROW = 17  # pixels
 
 
 def mark(sketch: Sketch, x: float, y: float, bits: int, fill: str, edge: str) -> None:
@@ -33,7 +34,7 @@ def mark(sketch: Sketch, x: float, y: float, bits: int, fill: str, edge: str) ->
 
 def _ticks(low: float, high: float, logarithmic: bool) -> list[float]:
     if logarithmic and high / low > 2.5:
-        digits = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if high / low < 8 else (1, 2, 5)
+        digits = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if high / low < 8 else (1, 2, 5) if high / low < 1000 else (1,)
         return [
             m * 10.0**k
             for k in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -85,8 +86,9 @@ def cut(values: Sequence[float]) -> float:
 
 
 def plot_panel(rows: Sequence[Mapping[str, Any]], quality: Quality, front: list[int], picked: int) -> Sketch:
-    """Every row with this quality as a mark, and the staircase of the best."""
-    sketch = Sketch(RIGHT + 8, BOTTOM + 46)
+    """Every row with this quality as a mark, and the staircase of the best; as high as the list beside it."""
+    bottom = max(BOTTOM, list_height(len(rows)) - 46)
+    sketch = Sketch(RIGHT + 8, bottom + 46)
     measured = [n for n, row in enumerate(rows) if row.get(quality.key) is not None]
     x_at = 0.0
     for bits, words in ((2, "2 bits"), (3, "3"), (4, "4"), (8, "8"), (32, "not quantized"), (6, "others")):
@@ -94,26 +96,26 @@ def plot_panel(rows: Sequence[Mapping[str, Any]], quality: Quality, front: list[
         x_at += 16 + sketch_text(sketch, words, LEFT + 17 + x_at, 14) + 12
     sketch.text("filled: on the frontier · ring: picked", RIGHT, 14, size=11, fill="ink2", align="right")
     if not measured:
-        sketch.text(f"{quality.words}: {NOT_MEASURED}", (LEFT + RIGHT) / 2, (TOP + BOTTOM) / 2, fill="muted", align="center")
+        sketch.text(f"{quality.words}: {NOT_MEASURED}", (LEFT + RIGHT) / 2, (TOP + bottom) / 2, fill="muted", align="center")
         return sketch
     values = [rows[n][quality.key] for n in measured]
     across = Axis.around([row["bytes"] / 1e6 for row in rows], LEFT, RIGHT, True)
-    end = max(values) if quality.more else cut(values)
-    up = Axis.around([value for value in values if value <= end], BOTTOM, TOP, False)
+    decades = quality.key == "kl"  # from almost nothing to nats
+    end = max(values) if quality.more or decades else cut(values)
+    up = Axis.around([value for value in values if value <= end and (value > 0 or not decades)] or [1.0], bottom, TOP, decades)
     ticks = up.ticks()
     digits = max(0, math.ceil(-math.log10(ticks[1] - ticks[0]) - 1e-9)) if len(ticks) > 1 else 3
     for tick in ticks:
         sketch.rect(LEFT, up.at(tick) - 0.5, RIGHT - LEFT, 1, fill="line")
-        sketch.text(
-            percent(tick) if quality.more else f"{tick:.{digits}f}", LEFT - 7, up.at(tick) + 4, size=10.5, fill="muted", align="right"
-        )
+        words = percent(tick) if quality.more else f"{tick:g}" if decades else f"{tick:.{digits}f}"
+        sketch.text(words, LEFT - 7, up.at(tick) + 4, size=10.5, fill="muted", align="right")
     for tick in across.ticks():
-        sketch.strokes([((across.at(tick), BOTTOM), (across.at(tick), BOTTOM + 4))], "edge", 1)
-        sketch.text(f"{tick:g}", across.at(tick), BOTTOM + 17, size=10.5, fill="muted", align="center")
-    sketch.rect(LEFT, BOTTOM - 0.5, RIGHT - LEFT, 1, fill="edge")
-    sketch.text("MB of the whole model (logarithmic)", RIGHT, BOTTOM + 34, size=10.5, fill="muted", align="right")
+        sketch.strokes([((across.at(tick), bottom), (across.at(tick), bottom + 4))], "edge", 1)
+        sketch.text(f"{tick:g}", across.at(tick), bottom + 17, size=10.5, fill="muted", align="center")
+    sketch.rect(LEFT, bottom - 0.5, RIGHT - LEFT, 1, fill="edge")
+    sketch.text("MB of the whole model (logarithmic)", RIGHT, bottom + 34, size=10.5, fill="muted", align="right")
     places = {n: (across.at(rows[n]["bytes"] / 1e6), up.at(rows[n][quality.key])) for n in measured}
-    steps: list[tuple[float, float]] = [(places[front[0]][0], BOTTOM if quality.more else TOP)]
+    steps: list[tuple[float, float]] = [(places[front[0]][0], bottom if quality.more else TOP)]
     for n in front:
         steps += [(places[n][0], steps[-1][1]), places[n]]
     steps.append((RIGHT, steps[-1][1]))
@@ -123,7 +125,7 @@ def plot_panel(rows: Sequence[Mapping[str, Any]], quality: Quality, front: list[
     for n in sorted(measured, key=lambda n: (n != picked, n not in front)):
         x, y = places[n]
         beyond = f" ↑ {quality.said(rows[n][quality.key])}" if rows[n][quality.key] > end else ""
-        if words := _free(label(rows[n]) + beyond, x, y, taken, n in front or n == picked):
+        if words := _free(label(rows[n]) + beyond, x, y, taken, n in front or n == picked, bottom):
             text, tx, ty, align = words
             sketch.text(text, tx, ty, size=11, weight=600 if n in front or n == picked else 400, align=align)
     for n in sorted(measured, key=lambda n: (n == picked, n in front)):
@@ -135,6 +137,11 @@ def plot_panel(rows: Sequence[Mapping[str, Any]], quality: Quality, front: list[
     return sketch
 
 
+def list_height(rows: int) -> float:
+    """Of the list and the card below it."""
+    return 42 + ROW * rows + 104
+
+
 def sketch_text(sketch: Sketch, words: str, x: float, y: float) -> float:
     """Draws a word of a legend; its width."""
     sketch.text(words, x, y, size=11, fill="ink2")
@@ -142,7 +149,7 @@ def sketch_text(sketch: Sketch, words: str, x: float, y: float) -> float:
 
 
 def _free(
-    words: str, x: float, y: float, taken: list[tuple[float, float, float, float]], strong: bool
+    words: str, x: float, y: float, taken: list[tuple[float, float, float, float]], strong: bool, bottom: float
 ) -> tuple[str, float, float, str] | None:
     """Where a label meets nothing: (words, x, baseline, align); None where it would (its row in the list says it all the same)."""
     w = text_width(words, 11, 600 if strong else 400) + 4
@@ -154,7 +161,7 @@ def _free(
         (x + 11, y + 5, x + 11, "left"),
         (x + 11, y - 19, x + 11, "left"),
     ):
-        inside = left > LEFT + 2 and left + w < RIGHT + 8 and top > 18 and top + 14 < BOTTOM
+        inside = left > LEFT + 2 and left + w < RIGHT + 8 and top > 18 and top + 14 < bottom
         if inside and not any(left < a + c and a < left + w and top < b + d and b < top + 14 for a, b, c, d in taken):
             taken.append((left, top, w, 14.0))
             return words, tx, top + 11, align
@@ -163,9 +170,9 @@ def _free(
 
 def list_panel(rows: Sequence[Mapping[str, Any]], quality: Quality, front: list[int], picked: int, order: list[int]) -> Sketch:
     """All rows as numbers, and the picked one at length."""
-    line, width = 17, 420
+    line, width = ROW, 420
     row = rows[picked]
-    sketch = Sketch(width, max(BOTTOM + 46, 42 + line * len(rows) + 104))
+    sketch = Sketch(width, max(BOTTOM + 46, list_height(len(rows))))
     heads = (("method, bits", 22, "left"), ("MB", 190, "right"), ("bits/weight", 268, "right"), (quality.words, width - 6, "right"))
     for words, x, align in heads:
         sketch.text(words, x, 14, size=11, fill="muted", align=align)

@@ -215,6 +215,12 @@ first.reveal(f"at {broken} bits" if broken else "it does not")
 frontier = lab.look(model, view="frontier", rows=rows, source="measured above")
 
 # %% [markdown]
+# With more text, and with all methods: the lab's own table (`labkit bench quantization`), by the divergence from the original, which tells apart what perplexity does not.
+
+# %%
+everything = lab.look(model, view="frontier", quality="kl")
+
+# %% [markdown]
 # And the text itself: the same prompt, the original and a quantized model. In the box stands the first token that differs; below, how likely the two candidates were for each model. Most first differences are near
 # ties: look how close the two numbers of the original are.
 

@@ -186,13 +186,13 @@ from labkit.quantization.measure import Sample, judge
 from labkit.quantization.model import bytes_in_all, quantize_model
 from labkit.quantization.text import calibration_text
 
-sample = {"small": Sample(documents=12, cases=6, prompts=6, tokens=48, distances=(256, 1024), keys=(), words=()),
+sample = {"small": Sample(documents=8, cases=5, prompts=4, tokens=48, distances=(256, 768), keys=(), words=()),
           "full": Sample(documents=60, cases=20, prompts=20, tokens=64, distances=(64, 256, 1024), keys=(), words=())}[scale]
 ruler = Ruler(folder(model))
 original, wanted = ruler.model, sample.reference(ruler)
 calibration = calibration_text(original, ruler.tokenizer, rows=8)
 rows = []
-for method, bits in [(None, None), ("rtn", 8), ("rtn", 4), ("gptq", 4), ("awq", 4), ("nf4", 4), ("rtn", 3), ("gptq", 3), ("rtn", 2), ("gptq", 2)]:
+for method, bits in [(None, None), ("rtn", 8), ("rtn", 4), ("gptq", 4), ("rtn", 3), ("gptq", 3), ("rtn", 2), ("gptq", 2)]:
     ruler.model = deepcopy(original)
     packed = quantize_model(ruler.model, method, bits, ids=calibration.ids) if method else None
     found = judge(ruler, wanted, sample)
@@ -339,7 +339,7 @@ from labkit.servers import ServerError
 
 source, measured, refused = run, {}, {}
 if server == "vllm":
-    asked = Sample(documents=12, cases=6, distances=(256, 1024))
+    asked = Sample(documents=8, cases=5, distances=(256, 768))
     options = dict(share=False, block_size=32, num_gpu_blocks_override=161, max_model_len=2048, max_num_seqs=16)
     for name, path in checkpoints.items():
         try:

@@ -176,3 +176,29 @@ def test_a_held_request_keeps_its_blocks_and_its_slot_until_it_is_released():
         reader.apply(Step(4, 0, 1, scheduled={"b": 1}, padding={"a": 1}, sampled={"b": [1]}, finished={"b": "length"}, released=["a"]))
         assert reader.usage == 0 and not reader.requests
     assert state.finished == 2
+
+
+def test_a_pool_made_anew_has_its_new_size_for_every_reader_and_nothing_in_it():
+    """As told by a run file: a reader from the start, one that joins by snapshot, and a file from before there was such a thing."""
+    arrived = {"a": Arrival(9, 8, 0.0, list(range(9)))}
+    steps = [
+        Step(1, 0.1, 1.0, arrived=arrived, scheduled={"a": 9}, given={"a": [0, 1, 2]}, hashed=[(0, "h0", None), (1, "h1", "h0")]),
+        Step(2, 0.2, 1.0, preempted=["a"], num_blocks=20, waiting=1),
+        Step(3, 0.3, 1.0, scheduled={"a": 9}, given={"a": [17, 18, 19]}, hashed=[(17, "h0", None)], running=1),
+    ]
+    state = PoolState(header())
+    for step in steps[:2]:
+        state.apply(decode(encode(step)))
+    assert state.num_blocks == 20 and state.first_num_blocks == 12
+    assert state.counts() == {"free": 20, "cached": 0, "used": 0, "tail": 0, "shared": 0, "null": 0}
+    assert state.holder("h0") is None and state.requests["a"].status == "waiting"
+    state.apply(decode(encode(steps[2])))
+    late = PoolState(header())
+    late.apply(decode(encode(state.snapshot())))
+    for reader in (state, late):
+        assert reader.num_blocks == 20 and reader.requests["a"].table == [17, 18, 19] and reader.holder("h0") == 17
+        assert reader.usage == 3 / 20 and sum(reader.ledger().values()) == 20 * 4
+    old = encode(steps[0])
+    assert "num_blocks" not in old and PoolState(header()).num_blocks == 12
+    late.apply(decode('{"kind":"snapshot","step":9,"t":1.0}'))
+    assert late.num_blocks == 12, "a snapshot that says nothing means as many as the header says"

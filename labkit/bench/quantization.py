@@ -180,13 +180,13 @@ def speed(ruler: Ruler) -> float:
 
 
 def against(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each calibrated method with a grid beside plain rounding to the same grid: below 1 is better."""
+    """Each calibrated method with a grid beside plain rounding to the same kind of grid, as ratios: below 1 is better."""
     plain = {(row["bits"], row["options"].get("symmetric", True)): row for row in rows if row["method"] == "rtn" and row["group_size"]}
     found = []
     for row in rows:
         other = plain.get((row["bits"], row["method"] != "awq"))
-        if row["method"] in ("gptq", "awq") and other:
-            found.append({"method": row["method"], "bits": row["bits"], "kl": round(row["kl"] / max(other["kl"], 1e-9), 4),
+        if row["method"] in ("gptq", "awq") and other and row["bits"] < 8:  # at 8 bits both divergences are lost in rounding
+            found.append({"method": row["method"], "bits": row["bits"], "kl": round(row["kl"] / other["kl"], 4),
                           "perplexity": round(row["perplexity"] / other["perplexity"], 5)})
     return found
 

@@ -114,7 +114,7 @@ class GenerationsView(Board):
 
 def _short(text: str, most: int) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= most else "… " + line[-most:].lstrip()
+    return line if len(line) <= most else "… " + line[-most:].split(" ", 1)[-1]
 
 
 def _visible(token: str) -> str:

@@ -13,6 +13,7 @@ _HOMES = {
     "attach": "labkit.servers",
     "sweep": "labkit.servers",
     "watch": "labkit.views",
+    "look": "labkit.views",
     "load": "labkit.load",
     "race": "labkit.race",
 }

@@ -15,12 +15,15 @@ BENCHES = {
     "offline": ("labkit.bench.offline", "the glass box beside transformers' static batches, and beside the roofline"),
     "quantize": ("labkit.bench.quantize", "a glass box quantized while it serves: blocks, requests at once, nobody lost, tokens equal"),
     "views": ("labkit.bench.views", "frame rate and bytes a frame of the KV map and of the batch timeline"),
+    "quantization": ("labkit.bench.quantization", "every method and number of bits: quality, bytes, speed"),
+    "agreement": ("labkit.bench.agreement", "exported checkpoints in the real vLLM beside the same packed weights in the lab"),
+    "references": ("labkit.bench.references", "the lab's methods beside bitsandbytes, torchao and llm-compressor on the same tensors"),
 }
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="labkit bench", description="The lab measures itself. `labkit bench NAME --help` says more.",
                                      formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     epilog="\n".join(f"  {name:<10}{about}" for name, (_, about) in BENCHES.items()))
+                                     epilog="\n".join(f"  {name:<14}{about}" for name, (_, about) in BENCHES.items()))
     parser.add_argument("name", choices=BENCHES, metavar="NAME", help=", ".join(BENCHES))
     return import_module(BENCHES[parser.parse_args(argv[:1]).name][0]).main(argv[1:])

@@ -1,5 +1,5 @@
 """`labkit bench views`: what the KV map, at 4,096 and 65,536 blocks, and the batch timeline, at 50 and 500 rows, cost the kernel, the wire
-and the browser."""
+and the browser; and how long the weights view takes from a turn of a dial to the frame."""
 from __future__ import annotations
 
 import statistics
@@ -61,6 +61,9 @@ def main(argv: list[str]) -> int:
         if chromium():
             figures["browser"] = in_the_browser(run, options.seconds, "timeline", "batch-timeline", ": 0 requests")
         print(summary(f"batch timeline, {rows}", figures), file=sys.stderr)
+    result["weights"] = turns_of_dials()
+    print("weights view: " + ", ".join(f"{name} {figures['ms_median']:.0f} ms (worst {figures['ms_worst']:.0f})" for name, figures in
+                                       result["weights"]["methods"].items()), file=sys.stderr)
     write("views", ["views", *argv], options, result)
     return 0
 
@@ -124,6 +127,35 @@ def timeline_in_the_kernel(run: Run) -> dict[str, float]:
             "ms_per_frame_median": statistics.median(milliseconds[1:]), "ms_per_frame_worst": max(milliseconds[1:]),
             "bytes_per_frame_median": statistics.median(sizes[1:]), "bytes_of_a_complete_frame": whole,
             "ms_of_a_complete_frame": complete, "fold_ms_per_step": fold}
+
+
+def turns_of_dials(model: str = "tiny") -> dict[str, Any]:
+    """Milliseconds from a dial's message to the packed frame, in the kernel; each turn quantizes a layer as it never was before."""
+    from labkit.quantization.methods import METHODS
+    from labkit.quantization.workbench import Workbench
+    from labkit.views.weights_view import WeightsView
+
+    begin = time.perf_counter()
+    bench = Workbench(model)
+    view = WeightsView(bench, layer=bench.layers[-1])
+    view._pack()
+    first = time.perf_counter() - begin
+    view.set(method="squeezellm")  # the gradients are worked out once, like the calibration
+    gradients = time.perf_counter() - begin - first
+    found: dict[str, Any] = {}
+    for name, method in METHODS.items():
+        milliseconds = []
+        for layer in bench.layers[:7]:  # every shape there is
+            view.set(layer=layer)
+            for bits in sorted(method.bits)[:3]:
+                begin = time.perf_counter()
+                view._ask({"kind": "turn method", "name": "method", "value": name})
+                view._ask({"kind": "turn bits", "name": "bits", "value": bits})
+                frame = view._pack()
+                milliseconds.append(1e3 * (time.perf_counter() - begin))
+        times = {"ms_median": statistics.median(milliseconds), "ms_worst": max(milliseconds)}
+        found[name] = {"turns": len(milliseconds), **times, "bytes_of_a_frame": len(frame)}
+    return {"model": model, "first_picture_seconds": first, "gradients_seconds": gradients, "methods": found}
 
 
 def in_the_browser(run: Run, seconds: float, view: str, kind: str, empty: str) -> dict[str, float]:

@@ -99,28 +99,28 @@ def rates(nats: float, own: float, count: float) -> dict:
     }
 
 
-def recall_by_distance(ruler: Ruler, cases: int, seed: int) -> dict[str, float]:
+def recall_by_distance(ruler: Ruler, cases: int, seed: int, distances: tuple[int, ...] = DISTANCES) -> dict[str, float]:
     """Share of keys of four digits recalled exactly, by tokens from the key to the end; one key in each context."""
     shares = {}
-    for distance in DISTANCES:
+    for distance in distances:
         prompts = [prompt("recall", f"measure/{seed}/{distance}/{n}", min(2000, distance + 60), distance=distance) for n in range(cases)]
         shares[str(distance)] = share(ruler.exact(case.text, case.answer) for case in prompts)
     return shares
 
 
-def recall_among_keys(ruler: Ruler, cases: int, seed: int) -> dict[str, float]:
+def recall_among_keys(ruler: Ruler, cases: int, seed: int, numbers: tuple[int, ...] = KEYS) -> dict[str, float]:
     """Share of keys recalled exactly from 400 tokens, by how many keys there are to choose from."""
     shares = {}
-    for keys in KEYS:
+    for keys in numbers:
         prompts = [prompt("recall", f"measure/{seed}/{keys}/{n}", 400, keys=keys) for n in range(cases)]
         shares[str(keys)] = share(ruler.exact(case.text, case.answer) for case in prompts)
     return shares
 
 
-def copy_by_length(ruler: Ruler, cases: int, seed: int) -> dict[str, float]:
+def copy_by_length(ruler: Ruler, cases: int, seed: int, lengths: tuple[int, ...] = COPIES) -> dict[str, float]:
     """Share of lists of different random words copied exactly, by their number."""
     shares = {}
-    for words in COPIES:
+    for words in lengths:
         lists = [" ".join(Draw(f"measure copy/{seed}/{words}/{n}").several(WORDS, words)) for n in range(cases)]
         shares[str(words)] = share(ruler.exact(f"Copy: {text}\nCopied:", f" {text}") for text in lists)
     return shares

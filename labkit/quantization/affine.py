@@ -56,6 +56,12 @@ class Affine(Packed):
             weight /= self.input_scale
         return weight.to(dtype)
 
+    def levels(self, row: int, column: int) -> Tensor:
+        at = min(row, len(self.scales) - 1), column // self.group_size
+        steps = torch.arange(2.0**self.bits, device=self.codes.device) - self.zero_points()[at]
+        values = steps * self.scales[at].float()
+        return values if self.input_scale is None else values / self.input_scale[column]
+
 
 def grid(
     groups: Tensor, bits: int, symmetric: bool, shrink: float | Tensor = 1.0, dtype: torch.dtype = torch.float16

@@ -17,7 +17,7 @@ from labkit.quantization.affine import Affine, grid, nearest, rounded, store, wi
 from labkit.quantization.errors import check_bits, check_statistic, check_weight
 
 ALPHAS = 20  # from 0 to 0.95
-SHRINKS = 10  # from 1 to 0.55
+SHRINKS = 20  # from 1 to 0.525
 
 
 def quantize(
@@ -85,7 +85,7 @@ def clipping(grouped: Tensor, second_moment: Tensor, bits: int, symmetric: bool)
     best = torch.ones_like(grouped[..., :1])
     least = torch.full_like(best, float("inf"))
     for step in range(SHRINKS):
-        shrink = 1 - 0.05 * step
+        shrink = 1 - 0.025 * step
         error = rounded(grouped, *grid(grouped, bits, symmetric, shrink), bits) - grouped
         loss = (torch.einsum("ogi,gij->ogj", error, diagonal) * error).sum(-1, keepdim=True)
         best = torch.where(loss < least, shrink, best)

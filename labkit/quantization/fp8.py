@@ -31,6 +31,10 @@ class FP8(Packed):
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         return (look_up(self.values, self.format) * self.scales).to(dtype)
 
+    def levels(self, row: int, column: int) -> Tensor:
+        values = decode(torch.arange(256, device=self.values.device), self.format).unique()
+        return values[values.abs() <= FORMATS[self.format][2]] * self.scales[min(row, len(self.scales) - 1), 0]
+
 
 def quantize(weight: Tensor, format: str = "e4m3", per: str = "channel") -> FP8:
     """weight [outputs, inputs] as 8-bit floats, scaled `per` "tensor" or "channel" so that the greatest just fits."""

@@ -39,6 +39,9 @@ class LLMInt8(Packed):
         weight[:, self.columns] = self.kept.float()
         return weight.to(dtype)
 
+    def levels(self, row: int, column: int) -> Tensor:
+        return torch.arange(-127.0, 128.0, device=self.codes.device) * self.absmax[row] / 127
+
     def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Rounds each token of x [..., inputs] to 8 bits, except for its outlier features: those calibrated, and those that x shows."""
         rows = x.reshape(-1, x.shape[-1])

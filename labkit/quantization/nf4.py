@@ -53,6 +53,10 @@ class NF4(Packed):
         values = levels[self.integers().long().view(-1, self.block_size)]
         return (values * self.scales().unsqueeze(-1)).view(self.shape).to(dtype)
 
+    def levels(self, row: int, column: int) -> Tensor:
+        scale = self.scales()[(row * self.shape[1] + column) // self.block_size]  # quantized too: a small one may come back below zero
+        return torch.tensor(LEVELS, device=self.codes.device) * scale.abs()
+
 
 def quantize(weight: Tensor, block_size: int = 64, double_quantization: bool = True) -> NF4:
     """weight [outputs, inputs] in blocks of `block_size`: 4 bits a weight, and 0.5 more for scales, or 0.127 when those are quantized too.

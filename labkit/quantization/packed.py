@@ -43,6 +43,10 @@ class Packed(Stored):
 
     shape: tuple[int, int]
 
+    def levels(self, row: int, column: int) -> Tensor:
+        """The values that the weight at [row, column] could have taken, ascending: the grid that it was put on. float32 [levels]."""
+        raise NotImplementedError
+
     def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x [..., inputs] -> [..., outputs], as a server computes this layer."""
         return F.linear(x, self.dequantize(x.dtype), bias)

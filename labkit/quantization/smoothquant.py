@@ -34,6 +34,10 @@ class W8A8(Packed):
         weight = self.codes * self.scales
         return (weight if self.input_scale is None else weight / self.input_scale).to(dtype)
 
+    def levels(self, row: int, column: int) -> Tensor:
+        values = torch.arange(-127.0, 128.0, device=self.codes.device) * self.scales[row]
+        return values if self.input_scale is None else values / self.input_scale[column]
+
     def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Rounds each token of x [..., inputs] to 8 bits and multiplies integers."""
         rows = x.reshape(-1, x.shape[-1]).float()

@@ -38,6 +38,9 @@ class DenseAndSparse(Packed):
         weight[rows, self.columns.long()] = self.values.float()
         return weight.to(dtype)
 
+    def levels(self, row: int, column: int) -> Tensor:
+        return self.table[row].float()
+
 
 def quantize(
     weight: Tensor, sensitivity: Tensor | None = None, bits: int = 4, outliers: float = 0.004, sensitive: float = 0.0005

@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.image import AxesImage
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon, Rectangle
 from matplotlib.path import Path as Outline
 from matplotlib.textpath import text_to_path
@@ -130,6 +131,13 @@ class Pen:
         if pairs:
             vertices = [point for pair in pairs for point in pair]
             self._add(PathPatch(Outline(vertices, [Outline.MOVETO, Outline.LINETO] * len(pairs))), None, colour, width, dash)
+
+    def image(self, pixels, x: float, y: float, w: float, h: float) -> None:
+        """Pixels u1 [rows, columns, 3] as cells without a gap."""
+        picture = AxesImage(self.axes, extent=(x, x + w, y + h, y), origin="upper", interpolation="nearest", resample=False)
+        picture.set_data(pixels)
+        picture.set_zorder(1)  # like the shapes: what is drawn later lies above
+        self.axes.add_artist(picture)
 
     def hatches(self, boxes, colour: str, width: float = 1.2) -> None:
         """One 45° hatch seen through many rectangles."""

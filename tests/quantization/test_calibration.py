@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from labkit.bench.examples import llama
 from labkit.quantization.calibration import Statistics, Stream, collect, decoder_layers, forward, linears, sensitivities
 from labkit.quantization.errors import QuantizationError
 from labkit.quantization.text import calibration_text
-from tests.quantization.conftest import llama
 
 NEEDS = ("second_moment", "input_mean", "input_peak")
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from labkit.bench.examples import llama
 from labkit.models import folder
 from labkit.quantization import gptq, nf4, round_to_nearest
 from labkit.quantization.calibration import forward
@@ -19,7 +20,6 @@ from labkit.quantization.export import gptq as gptq_format
 from labkit.quantization.export.checkpoint import export
 from labkit.quantization.export.load import load_model, load_tensors
 from labkit.quantization.model import quantize_model
-from tests.quantization.conftest import llama
 
 WAYS = [
     ("gptq", {"bits": 4}, "gptq"),

@@ -8,11 +8,11 @@ import math
 import pytest
 import torch
 
+from labkit.bench.examples import llama
 from labkit.quantization import cache, llm_int8, round_to_nearest
 from labkit.quantization.error import layer_error, outliers
 from labkit.quantization.model import quantize_model
 from labkit.quantization.quality import Reference, divergence, greedy, splits, summary
-from tests.quantization.conftest import llama
 
 
 class Ruler:
@@ -139,13 +139,10 @@ def test_an_answer_is_worked_out_once_and_anew_when_the_model_changes(tmp_path, 
 
 
 def test_the_shipped_model_is_measured_in_every_way_and_from_the_cache_the_second_time(tmp_path, monkeypatch):
-    from labkit.quantization.measure import measure
+    from labkit.quantization.measure import Sample, measure
 
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
-    monkeypatch.setattr("labkit.models.measure.DISTANCES", (64,))
-    monkeypatch.setattr("labkit.models.measure.COPIES", (8,))
-    monkeypatch.setattr("labkit.models.measure.KEYS", (1,))
-    small = {"documents": 3, "cases": 2, "prompts": 3, "tokens": 8, "rows": 4}
+    small = {"sample": Sample(3, 3, 2, 3, 8, distances=(64,), keys=(1,), words=(8,)), "rows": 4}
     steps = []
     found = measure("tiny", "gptq", 3, 64, progress=lambda *step: steps.append(step), **small)
     assert steps[-1] == ("measured", 1.0)

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
+from labkit.bench.examples import example
 from labkit.quantization import awq, fp8, gptq, kv_cache, llm_int8, nf4, round_to_nearest, smoothquant, squeezellm
 from labkit.quantization.errors import QuantizationError
-from tests.quantization.conftest import example
 
 
 @pytest.mark.parametrize("symmetric", [True, False])

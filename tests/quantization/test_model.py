@@ -7,13 +7,13 @@ import copy
 import pytest
 import torch
 
+from labkit.bench.examples import llama
 from labkit.quantization import folding, round_to_nearest
 from labkit.quantization.calibration import decoder_layers, forward, linears
 from labkit.quantization.errors import QuantizationError
 from labkit.quantization.methods import METHODS
 from labkit.quantization.model import bytes_in_all, quantize_model
 from labkit.quantization.packed import PackedLinear
-from tests.quantization.conftest import llama
 
 
 def divergence(model, other, ids) -> float:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.bench.traces import record
-from labkit.trace import PoolState, Run
+from labkit.trace import PoolState, Run, Step
 from labkit.trace.state import SHARED, TAIL, USED
 from labkit.views.cursor import Cursor
 from labkit.views.frame import Packer
@@ -138,3 +138,25 @@ def test_a_card_tells_owners_logical_index_references_age_and_hash_chain(block):
             assert state.block(card.parent[1]).hash == view.parent
         if card.child[1] >= 0 and card.child[0] and card.hash:
             assert state.block(card.child[1]).parent == card.hash
+
+
+def test_a_pool_that_grows_or_shrinks_makes_the_next_frame_complete():
+    run = record(3)
+    history, packer, reader, words = History(run.header), Packer(), Reader(), Vocabulary("tiny")
+    for event in run.events:
+        history.append(event)
+
+    def frame() -> dict:
+        state = history.state_at(history.last)
+        return reader.read(packer.pack(compose(state, words, None, None), state, history, Cursor(), "live"))
+
+    frame()
+    live = history.state_at(history.last)
+    assert frame()["base"] > 0
+    for num_blocks in (live.num_blocks + 40, 30):
+        everybody = list(live.requests)
+        history.append(Step(live.step + 1, live.t + 1, 1.0, preempted=everybody if num_blocks > 30 else [], num_blocks=num_blocks))
+        live = history.state_at(history.last)
+        head = frame()
+        assert head["base"] == 0 and head["scene"]["blocks"] == num_blocks == len(reader.blocks["state"])
+        assert len(reader.curve["steps"]) == len(history)

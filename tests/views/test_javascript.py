@@ -11,12 +11,20 @@ from pathlib import Path
 import pytest
 
 from labkit.bench.traces import record
+from labkit.quantization.workbench import Workbench
 from labkit.views import BatchTimeline, KVMap, RaceView, WasteLedger
+from labkit.views.errors_view import ErrorsView
+from labkit.views.frontier_view import FrontierView
+from labkit.views.generations_view import GenerationsView
 from labkit.views.lane_frame import LanePacker
 from labkit.views.lanes import Lanes
 from labkit.views.measures import measure
+from labkit.views.pen import palette
 from labkit.views.race_scene import Panel, race_alt, race_words
+from labkit.views.sketch import RAMPS, flow, ramp
+from labkit.views.weights_view import WeightsView
 from tests.views.races import race
+from tests.views.test_board import ROWS_MEASURED, pair
 from tests.views.test_frame import frames
 
 HERE = Path(__file__).parent
@@ -62,7 +70,19 @@ def test_the_pure_parts_of_timeline_and_ledger_do_what_they_say(tmp_path):
     node("timeline.test.mjs", {"frames": told, "whole": text(pack()), "alt": alt}, tmp_path)
 
 
-@pytest.mark.parametrize("view", [KVMap, BatchTimeline, RaceView, WasteLedger])
+def test_the_pure_parts_of_boards_do_what_they_say(tmp_path):
+    bench = Workbench(rows=4)
+    views = [WeightsView(bench), ErrorsView(bench, ("rtn", "nf4"), layers=bench.layers[:3]), FrontierView(ROWS_MEASURED),
+             GenerationsView(["x"], ["Say"], lambda *_: pair(2))]
+    sizes = [(panel.width, panel.height) for view in views for panel in view.page().panels]
+    flows = [{"sizes": sizes, "room": room, "places": flow(sizes, room)[0], "height": flow(sizes, room)[1]}
+             for room in (622, 700, 892, 1052)]
+    ramps = [{"theme": theme, "name": name, "colours": ramp(name, palette(theme)).tolist()}
+             for theme in ("light", "dark") for name in RAMPS]
+    node("board.test.mjs", {"frames": [text(view._pack()) for view in views], "flows": flows, "ramps": ramps}, tmp_path)
+
+
+@pytest.mark.parametrize("view", [KVMap, BatchTimeline, RaceView, WasteLedger, FrontierView])
 def test_the_modules_become_one_that_parses(tmp_path, view):
     (tmp_path / "view.mjs").write_text(view._esm)
     assert "import " not in [line[:7] for line in view._esm.splitlines()]

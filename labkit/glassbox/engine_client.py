@@ -19,6 +19,8 @@ from labkit.glassbox.sampling_params import SamplingParams
 # Compute threads meet some hundred times a step. One that waits longer than this many turns of a loop (GNU OpenMP; some 10 microseconds)
 # sleeps: then its core is there for HTTP and for clients, which otherwise would hold up all threads at the next meeting.
 SPIN_COUNT = "2000"
+# Large pages for large tensors (GNU libc): a step goes through all weights, and looks up the place of every page.
+TUNABLES = "glibc.malloc.hugetlb=1"
 
 
 class EngineFailure(RuntimeError):
@@ -76,7 +78,7 @@ class EngineClient:
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "labkit.glassbox.engine_process", str(theirs.fileno())]
-            environment = {"GOMP_SPINCOUNT": SPIN_COUNT, **os.environ}
+            environment = {"GOMP_SPINCOUNT": SPIN_COUNT, "GLIBC_TUNABLES": TUNABLES, **os.environ}
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment)
         self._connection = Connection(ours.detach())
         self._connection.send(setup)

@@ -11,6 +11,7 @@ from labkit.glassbox.kv_cache import KVCache
 from labkit.glassbox.model import CausalLM
 from labkit.glassbox.plan import Plan
 from labkit.glassbox.sampler import Sampler
+from labkit.glassbox.threads import Threads
 
 if TYPE_CHECKING:
     from labkit.glassbox.workshop import Parts, Workshop
@@ -30,6 +31,7 @@ class ModelRunner:
     ) -> None:
         self.model, self.kv_cache, self.attention, self.sampler, self.device = model, kv_cache, attention, sampler, device
         self.workshop = workshop  # of the model, where it can be quantized otherwise
+        self.threads = Threads()
 
     @property
     def vocab_size(self) -> int:
@@ -45,6 +47,7 @@ class ModelRunner:
         """Compute the plan's tokens; returns the next token id of each request in `plan.sampling`."""
         sampling = plan.sampling
         input_ids, positions, meta, last_rows = self._prepare(plan)
+        self.threads.use(len(input_ids))
         wanted = {request.request_id for request in sampling}
         logits_rows = [row for row, request in zip(last_rows, plan.requests, strict=True) if request.request_id in wanted]
         logits = self.model(input_ids, positions, self.kv_cache.layers, meta, self._tensor(np.array(logits_rows, dtype=np.int64)))

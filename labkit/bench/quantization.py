@@ -45,6 +45,7 @@ def main(argv: list[str]) -> int:
     parse = parser("quantization", main.__doc__)
     parse.add_argument("--cases", type=int, default=6, help="of recall and copying, for each distance and length (default: %(default)s)")
     parse.add_argument("--documents", type=int, default=80, help="for perplexity (default: %(default)s)")
+    parse.add_argument("--paired", type=int, default=160, help="documents to pair GPTQ, AWQ and rounding on (default: %(default)s)")
     parse.add_argument("--methods", nargs="+", metavar="METHOD", help="only these (default: all)")
     options = parse.parse_args(argv)
 
@@ -59,6 +60,8 @@ def main(argv: list[str]) -> int:
     result = {"model": "tiny", "sample": asdict(sample), "calibration_rows": ROWS, "clock": "CPU time of the one thread that computes",
               "decoding": "transformers, one request, greedy; packed layers unpack all their weights at every step",
               "cpu_seconds": round(sum(row["cpu_seconds"] for row in rows), 1), "rows": rows, "against_rtn": against(rows)}
+    if options.paired and not options.methods:
+        result["paired"] = paired(options.paired)
     if not options.json:
         print("\n".join([heading(), *map(line, rows)]))
     write("quantization", ["quantization", *argv], options, result)
@@ -189,6 +192,39 @@ def against(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             found.append({"method": row["method"], "bits": row["bits"], "kl": round(row["kl"] / other["kl"], 4),
                           "perplexity": round(row["perplexity"] / other["perplexity"], 5)})
     return found
+
+
+def paired(count: int) -> list[dict[str, Any]]:
+    """GPTQ and AWQ beside plain rounding to the same kind of grid, document by document: the mean difference in nats a token, below 0 is
+    better, and its standard error over the documents. From the cache, if it is there."""
+    from labkit.models.measure import Ruler
+    from labkit.models.text.corpus import document
+    from labkit.quantization.cache import cached
+    from labkit.quantization.model import quantize_model
+    from labkit.quantization.text import LENGTH, calibration_text
+
+    texts = [document(f"held out/paired/{n}", 256).text for n in range(count)]
+
+    def compute() -> dict[str, Any]:
+        ruler = Ruler(folder("tiny"))
+        original = ruler.model
+        ids = calibration_text(original, ruler.tokenizer, ROWS, LENGTH).ids
+        found = []
+        for method, bits in ((method, bits) for method in ("gptq", "awq") for bits in (4, 3)):
+            nats = {}
+            for name in (method, "rtn"):
+                ruler.model = copy.deepcopy(original)
+                quantize_model(ruler.model, name, bits, GROUP_SIZE, ids, symmetric=method == "gptq")
+                unpack(ruler.model)
+                nats[name] = [ruler.nats(text) for text in texts]
+            tokens = sum(tokens for _, tokens in nats[method])
+            differences = [ours - theirs for (ours, _), (theirs, _) in zip(nats[method], nats["rtn"], strict=True)]
+            error = statistics.stdev(differences) * count**0.5 / tokens
+            found.append({"method": method, "bits": bits, "nats": round(sum(differences) / tokens, 6), "standard_error": round(error, 6)})
+            print(f"{method} {bits}: {found[-1]['nats']:+.5f} nats a token, standard error {error:.5f}", file=sys.stderr, flush=True)
+        return {"paired": found}
+
+    return cached({"bench": "quantization", "paired": count, "rows": ROWS}, folder("tiny"), compute)["paired"]
 
 
 def heading() -> str:

@@ -40,7 +40,8 @@ class Family:
         for process in found.values():
             with contextlib.suppress(psutil.Error):
                 if process.status() != psutil.STATUS_ZOMBIE:
-                    names.append(f"process {process.pid} ({' '.join(process.cmdline())[:60]})")
+                    program, *words = process.cmdline()
+                    names.append(f"process {process.pid} ({' '.join([Path(program).name, *words])[:60]})")
         return names + [f"port {port}" for port in self.ports if _listens(port)]
 
 

@@ -70,6 +70,14 @@ def begin(record: Record, launch: Launch, driver: str) -> tuple[Record, Connecti
     The record that comes back has the processes' ids in it.
     """
     ours, its = socket.socketpair()
+    try:
+        return _begin(record, launch, driver, ours, its)
+    except BaseException:  # an interrupt keeps this frame, and with it our end, alive in its traceback: the guard would wait for us
+        ours.close()
+        raise
+
+
+def _begin(record: Record, launch: Launch, driver: str, ours: socket.socket, its: socket.socket) -> tuple[Record, Connection]:
     environment = dict(os.environ)
     root = str(Path(labkit.__file__).parents[1])
     guard_environment = {**environment, "PYTHONPATH": os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))}
@@ -96,8 +104,10 @@ def join(record: Record) -> Connection | None:
     try:
         _hello(connection, "")
     except ServerError:
-        connection.close()
         return None
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

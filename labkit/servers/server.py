@@ -146,11 +146,13 @@ def serve(name: str, *, model: str | Path = "tiny", port: int | None = None, sha
     with Progress(name, shown=progress) as shown:
         for environment in wanted.environments(given):
             _install(environment, shown)
-        record, connection = _find_or_begin(name, str(model), port, given, share)
+        connection = None
         try:
+            record, connection = _find_or_begin(name, str(model), port, given, share)
             return _await(Server(record, connection), connection, timeout, shown)
         except BaseException:
-            connection.close()
+            if connection is not None:
+                connection.close()
             raise
 
 

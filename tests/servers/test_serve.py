@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from labkit.servers import ServerError, serve
+from labkit.servers.registry import records
 from labkit.trace import Step, read, subscribe
 from tests.servers.conftest import REPOSITORY, alive, eventually
 
@@ -42,6 +43,18 @@ def test_the_glass_box_serves_traces_and_stops(home):
         connection.close()
     assert arrivals(server.run_file) == 1
     assert not alive(server.pid)
+
+
+@pytest.mark.parametrize("moment", ["labkit.servers.connection._hello", "labkit.servers.server._await"])
+def test_an_interrupt_at_any_moment_of_a_start_gives_the_server_up(home, monkeypatch, moment):
+    def interrupted(*_):
+        assert eventually(records)  # the server's process is there
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(moment, interrupted)
+    with pytest.raises(KeyboardInterrupt) as kept:  # a notebook keeps the traceback, and with it the frames of the start
+        serve("glassbox", progress=False, **SMALL)
+    assert kept.traceback and eventually(lambda: not records())
 
 
 def test_a_server_that_dies_in_mid_stream_ends_the_stream_and_says_why(home):

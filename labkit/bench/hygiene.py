@@ -40,8 +40,8 @@ class Family:
         for process in found.values():
             with contextlib.suppress(psutil.Error):
                 if process.status() != psutil.STATUS_ZOMBIE:
-                    program, *words = process.cmdline()
-                    names.append(f"process {process.pid} ({' '.join([Path(program).name, *words])[:60]})")
+                    words = process.cmdline()  # none of one that is just ending
+                    names.append(f"process {process.pid} ({' '.join([process.name(), *words[1:]])[:60]})")
         return names + [f"port {port}" for port in self.ports if _listens(port)]
 
 

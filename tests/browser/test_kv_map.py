@@ -16,10 +16,11 @@ server = lab.serve("glassbox", block_size=16, num_gpu_blocks_override=96, max_mo
 view = lab.watch(server)
 view"""
 LOAD = "result = lab.load(server, requests=18, concurrency=6, seed=0, max_tokens=(40, 120))"
+LONG_LOAD = "result = lab.load(server, requests=90, concurrency=6, seed=0, max_tokens=(100, 160))"  # goes on while buttons are pressed
 
 
 def test_the_map_lives_while_the_engine_works_and_can_be_searched_when_it_has_stopped(page, lab, write):
-    name = write(SERVE, LOAD, "server.stop()")
+    name = write(SERVE, LONG_LOAD, "server.stop()")
     with lab as address:
         notebook = Notebook(page, address.format(name))
         notebook.run_all()

@@ -8,7 +8,7 @@ from labkit.bench.browser import Notebook, View, wait_for
 SERVE = """import labkit as lab
 server = lab.serve("glassbox", block_size=16, num_gpu_blocks_override=96, max_model_len=512, max_num_seqs=6)
 view = lab.watch(server, view="timeline")"""
-LOAD = "result = lab.load(server, requests=18, concurrency=6, seed=0, max_tokens=(40, 120))"
+LOAD = "result = lab.load(server, requests=90, concurrency=6, seed=0, max_tokens=(100, 160))"  # goes on while buttons are pressed
 RACE = """from labkit.views import RaceView
 from tests.views.races import RULES, WORKLOAD, race
 runs = race()
@@ -51,7 +51,7 @@ def test_the_timeline_grows_while_the_engine_works_and_can_be_searched_when_it_h
         view.root.get_by_role("button", name="Follow live").click()
         wait_for("live again", lambda: mode(view) == "live", 5)
         notebook.wait_until_done(180)
-        shows(view, "18 of 18 finished, median TTFT .* median TPOT .* all done at ")
+        shows(view, "90 of 90 finished, median TTFT .* median TPOT .* all done at ")
         assert view.root.get_attribute("data-status") == "ended" and view.colours() > 40
 
 

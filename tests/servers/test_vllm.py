@@ -112,8 +112,8 @@ def test_under_pressure_every_scrape_equals_the_trace_and_every_snapshot_the_fol
         assert result.failures == {}
         assert eventually(lambda: idle(server))
         scraper.scrape()
+        assert eventually(lambda: follower.state.step == read_idle(server.run_file).steps)
         run = read_idle(server.run_file)
-        assert eventually(lambda: follower.state.step == run.steps)
     assert len(scraper.samples) > 10
     same, unequal = compare(run, scraper.samples)
     assert unequal == []

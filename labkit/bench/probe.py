@@ -1,6 +1,7 @@
 """Whether the vLLM probe tells the truth, and what it costs."""
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import sys
@@ -12,6 +13,8 @@ import psutil
 from labkit.bench.report import parser, write
 from labkit.servers import Server, serve
 from labkit.trace import PoolState, Run, Snapshot, Step, read
+
+MARK = "labkit probe times: "  # begins a line of `timed_probe`, which only vLLM's environment can import
 
 STOCK = "vllm.v1.core.sched.scheduler.Scheduler"  # what vLLM takes on a CPU when nothing is said
 STREAMS, TOKENS = 32, 64  # of one throughput run: short, so that the two of a pair meet the same machine
@@ -25,7 +28,7 @@ def main(argv: list[str]) -> int:
     parse.add_argument("--rounds", type=int, default=2, help="fresh servers for each")
     parse.add_argument("--quartets", type=int, default=15, help="of runs in each round: with, without, without, with, or the reverse")
     options = parse.parse_args(argv)
-    result = {"truth": truth(options.requests), "cost": cost(options.rounds, options.quartets)}
+    result = {"truth": truth(options.requests), "own_time": own_time(), "cost": cost(options.rounds, options.quartets)}
     write("probe", ["probe", *argv], options, result)
     return 0 if result["truth"]["unequal"] == 0 else 1
 
@@ -109,6 +112,28 @@ def check_snapshots(run: Run) -> tuple[int, int]:
         else:
             state.apply(event)  # never a snapshot: every step from the first one on is under test
     return seen, wrong
+
+
+def own_time(runs: int = 12) -> dict:
+    """CPU time that the probe takes for itself, by its own stopwatch (`timed_probe`), over the time of a step under full load.
+
+    What it takes from vLLM's throughput is at most this, as if nothing of it fell into the time in which the process waits for its worker.
+    """
+    with serve("vllm", share=False, scheduler_cls="labkit.bench.timed_probe.timed_scheduler") as server:
+        throughput(server, seed=0)  # warms up
+        before, done = stopwatch(server), [throughput(server, seed=1 + run) for run in range(runs)]
+        after = stopwatch(server)
+    steps = after["steps"] - before["steps"]
+    spent = {part: 1e6 * (after[f"{part}_s"] - before[f"{part}_s"]) / steps for part in ("scheduler", "recorder")}
+    step = statistics.median(1e6 * STREAMS / run["tokens_per_s"] for run in done)
+    return {"steps": steps, "scheduler_us_per_step": round(spent["scheduler"], 1), "recorder_us_per_step": round(spent["recorder"], 1),
+            "step_us": round(step), "share": round(sum(spent.values()) / step, 4)}
+
+
+def stopwatch(server: Server) -> dict:
+    """The newest line of the stopwatch in the server's log."""
+    lines = [line for line in server.log.read_text().splitlines() if MARK in line]
+    return json.loads(lines[-1].split(MARK)[1])
 
 
 def cost(rounds: int, quartets: int) -> dict:

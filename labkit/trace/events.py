@@ -113,6 +113,9 @@ class Snapshot:
 Event = Header | Step | Snapshot
 _KINDS = {"header": Header, "step": Step, "snapshot": Snapshot}
 _NESTED = {("step", "arrived"): Arrival, ("snapshot", "requests"): RequestState}
+_MEMBERS = {  # of each record: its kind, and its fields with whether they are written even when they are empty
+    cls: (kind, [(f.name, kind == "header" or f.name in ("step", "t", "ms")) for f in fields(cls)]) for kind, cls in _KINDS.items()
+}
 
 
 class TraceError(ValueError):
@@ -121,14 +124,12 @@ class TraceError(ValueError):
 
 def encode(event: Event) -> str:
     """One line of JSON without its newline. Empty fields are left out."""
-    kind = type(event).__name__.lower()
+    kind, members = _MEMBERS[type(event)]
     record: dict[str, Any] = {"kind": kind}
-    for f in fields(event):
-        value = getattr(event, f.name)
-        if (kind, f.name) in _NESTED:
-            value = {key: _plain(item) for key, item in value.items()}
-        if kind == "header" or value or f.name in ("step", "t", "ms"):
-            record[f.name] = value
+    for name, always in members:
+        value = getattr(event, name)
+        if value or always:
+            record[name] = value if (kind, name) not in _NESTED else {key: _plain(item) for key, item in value.items()}
     return _dump(record).decode()
 
 

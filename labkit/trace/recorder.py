@@ -6,12 +6,13 @@ import os
 import queue
 import socket
 import threading
+import time
 from pathlib import Path
 
 from labkit.trace.events import Event, Header, Snapshot, encode
 
 SNAPSHOT_EVERY = 512  # events after which a fresh snapshot is asked for, so that a late reader has little to catch up with
-PAUSE = 0.02  # seconds the recorder rests after each batch: fewer wake-ups for the engine to pay, and still below a frame's delay
+PAUSE = 0.05  # seconds the recorder rests after each batch: fewer wake-ups for the engine to pay, and still below a frame's delay
 SEND_TIMEOUT = 1.0  # seconds; a reader that takes longer to accept what is sent is cut off and may join again
 
 
@@ -31,11 +32,11 @@ class Recorder:
         self.failure: str | None = None
         self._since_snapshot = 0
         self._gap = False  # events were lost since the last snapshot that went through
-        self._queue: queue.Queue[Event | None] = queue.Queue(capacity)
+        self._capacity = capacity
+        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # guards _catch_up and _readers
         self._catch_up = [encode(header)]
         self._readers: list[socket.socket] = []
-        self._closing = threading.Event()
         self._path, self._file = path, None
         self._write(self._catch_up)
         self._socket_path, self._listener = socket_path, None
@@ -47,15 +48,12 @@ class Recorder:
     def emit(self, event: Event) -> None:
         """Hand over one event. Never blocks. After a loss only a `Snapshot` is accepted, so that readers never fold over a gap."""
         snapshot = isinstance(event, Snapshot)
-        try:
-            if self._gap and not snapshot:
-                raise queue.Full
-            event.dropped = self.dropped
-            self._queue.put_nowait(event)
-        except queue.Full:
+        if self._queue.qsize() >= self._capacity or (self._gap and not snapshot):
             self.dropped += 1
             self._gap = self.wants_snapshot = True
             return
+        event.dropped = self.dropped
+        self._queue.put(event)
         self._since_snapshot += 1
         if snapshot:
             self._gap, self._since_snapshot = False, 0
@@ -64,7 +62,6 @@ class Recorder:
     def close(self, timeout: float = 5.0) -> None:
         """Write what is queued, then close file, readers and socket."""
         if self._thread.is_alive():
-            self._closing.set()
             self._queue.put(None)
             self._thread.join(timeout)
         listener, self._listener = self._listener, None
@@ -99,13 +96,13 @@ class Recorder:
                     if isinstance(event, Snapshot):
                         del self._catch_up[1:]
                     self._catch_up.append(line)
-                if lines:
+                if lines and self._readers:
                     self._send(lines)
             if lines:
                 self._write(lines)
             if batch[-1] is None:
                 return
-            self._closing.wait(PAUSE)
+            time.sleep(PAUSE)
 
     def _write(self, lines: list[str]) -> None:
         if self._path is None or self.failure:

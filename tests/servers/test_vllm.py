@@ -90,7 +90,7 @@ def test_traced_tokens_are_those_that_the_client_got(server):
     asked = {tuple(range(100 + i, 100 + i + 20 + 13 * i)): 10 + i for i in range(5)}
     answers = {prompt: complete(server, list(prompt), max_tokens=n)["choices"][0]["token_ids"] for prompt, n in asked.items()}
     assert eventually(lambda: idle(server))
-    state = PoolState((run := read(server.run_file)).header)
+    state = PoolState((run := read_idle(server.run_file)).header)
     traced: dict[tuple[int, ...], list[int]] = {}
     prompts: dict[str, tuple[int, ...]] = {}
     for event in run.events:
@@ -138,9 +138,9 @@ def test_a_client_that_hangs_up_frees_its_blocks_and_the_trace_says_abort(server
     connection.getresponse().read(200)
     connection.close()
     assert eventually(lambda: idle(server))
-    steps = [event for event in read(server.run_file).events if isinstance(event, Step)]
+    run = read_idle(server.run_file)
+    steps = [event for event in run.events if isinstance(event, Step)]
     assert list(steps[-1].finished.values()) == ["abort"]
-    run = read(server.run_file)
     assert run.state_at(run.steps).usage == 0
 
 

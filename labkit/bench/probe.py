@@ -8,8 +8,6 @@ import sys
 import threading
 from collections import defaultdict
 
-import psutil
-
 from labkit.bench.report import parser, write
 from labkit.servers import Server, serve
 from labkit.trace import PoolState, Run, Snapshot, Step, read
@@ -125,7 +123,7 @@ def own_time(runs: int = 12) -> dict:
         after = stopwatch(server)
     steps = after["steps"] - before["steps"]
     spent = {part: 1e6 * (after[f"{part}_s"] - before[f"{part}_s"]) / steps for part in ("scheduler", "recorder")}
-    step = statistics.median(1e6 * STREAMS / run["tokens_per_s"] for run in done)
+    step = statistics.median(1e6 * STREAMS / tokens_per_s for tokens_per_s in done)
     return {"steps": steps, "scheduler_us_per_step": round(spent["scheduler"], 1), "recorder_us_per_step": round(spent["recorder"], 1),
             "step_us": round(step), "share": round(sum(spent.values()) / step, 4)}
 
@@ -142,7 +140,7 @@ def cost(rounds: int, quartets: int) -> dict:
     A quartet is with, without, without, with, or the reverse: what comes from the order of two runs cancels out, and so does a machine
     that drifts. Its ratio is the two with over the two without.
     """
-    runs: dict[str, list[dict]] = {"with": [], "without": []}
+    speeds: dict[str, list[float]] = {"with": [], "without": []}
     for _ in range(rounds):
         with serve("vllm", share=False) as probed, serve("vllm", share=False, scheduler_cls=STOCK) as stock:
             servers = {"with": probed, "without": stock}
@@ -151,31 +149,18 @@ def cost(rounds: int, quartets: int) -> dict:
             for quartet in range(quartets):
                 first, second = ("with", "without") if quartet % 2 else ("without", "with")
                 for place, way in enumerate((first, second, second, first)):
-                    runs[way].append(throughput(servers[way], seed=1 + 2 * quartet + place // 2))
-                print(*(f"{done[-1]['tokens_per_s']:.0f} tok/s {way}" for way, done in runs.items()), sep=", ", file=sys.stderr, flush=True)
-    speeds = {way: [run["tokens_per_s"] for run in done] for way, done in runs.items()}
+                    speeds[way].append(throughput(servers[way], seed=1 + 2 * quartet + place // 2))
+                print(*(f"{done[-1]:.0f} tok/s {way}" for way, done in speeds.items()), sep=", ", file=sys.stderr, flush=True)
     sums = {way: [sum(pair) for pair in zip(figures[::2], figures[1::2], strict=True)] for way, figures in speeds.items()}
     ratios = [a / b for a, b in zip(sums["with"], sums["without"], strict=True)]
     error = round(statistics.stdev(ratios) / len(ratios) ** 0.5, 4) if len(ratios) > 1 else None
     return {"ratio": round(statistics.median(ratios), 4), "mean_ratio": round(statistics.mean(ratios), 4), "standard_error": error,
             "ratios": [round(ratio, 4) for ratio in ratios],
-            "core_ms_per_step": {way: round(statistics.median(run["core_ms_per_step"] for run in done), 3) for way, done in runs.items()},
             "tokens_per_s": {way: [round(figure, 1) for figure in figures] for way, figures in speeds.items()}}
 
 
-def throughput(server: Server, seed: int) -> dict:
-    """Tokens per second of one closed loop, and the engine core's own CPU time for each step."""
+def throughput(server: Server, seed: int) -> float:
+    """Tokens per second of one closed loop."""
     from labkit.load.run import load
 
-    core = engine_core(server)
-    before, steps = core.cpu_times(), server.metrics()["vllm:iteration_tokens_total_count"]
-    result = load(server, STREAMS, concurrency=STREAMS, seed=seed, max_tokens=TOKENS, extra={"ignore_eos": True}, progress=False)
-    after = core.cpu_times()
-    steps = server.metrics()["vllm:iteration_tokens_total_count"] - steps
-    busy = after.user + after.system - before.user - before.system
-    return {"tokens_per_s": result.throughput, "core_ms_per_step": 1000 * busy / steps}
-
-
-def engine_core(server: Server) -> psutil.Process:
-    """vLLM's scheduling process: the API server's child that has a child of its own (the worker)."""
-    return next(child for child in psutil.Process(server.pid).children() if child.children())
+    return load(server, STREAMS, concurrency=STREAMS, seed=seed, max_tokens=TOKENS, extra={"ignore_eos": True}, progress=False).throughput

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from labkit.bench import hygiene
-from labkit.bench.probe import Scraper, check_snapshots, compare, engine_core
+from labkit.bench.probe import Scraper, check_snapshots, compare
 from labkit.load.prompts import Prompts
 from labkit.load.run import load
 from labkit.servers import Server, ServerError, serve
@@ -58,6 +58,11 @@ class Follower:
     def __exit__(self, *_: object) -> None:
         self.subscription.close()
         self.thread.join()
+
+
+def engine_core(server: Server) -> psutil.Process:
+    """vLLM's scheduling process: the API server's child that has a child of its own (the worker)."""
+    return next(child for child in psutil.Process(server.pid).children() if child.children())
 
 
 def idle(server: Server) -> bool:

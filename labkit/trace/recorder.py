@@ -10,18 +10,21 @@ import time
 from pathlib import Path
 
 from labkit.trace.events import Event, Header, Snapshot, encode
+from labkit.trace.reader import Reader
 
 SNAPSHOT_EVERY = 512  # events after which a fresh snapshot is asked for, so that a late reader has little to catch up with
 PAUSE = 0.05  # seconds the recorder rests after each batch: fewer wake-ups for the engine to pay, and still below a frame's delay
-SEND_TIMEOUT = 1.0  # seconds; a reader that takes longer to accept what is sent is cut off and may join again
+BEHIND = 0.005  # seconds it rests while a reader has not taken all that was sent to it
+FINISH_TIMEOUT = 1.0  # seconds that each reader has at the end of the run to take what still waits for it
 
 
 class Recorder:
     """One engine's run. `emit` costs a queue operation; encoding, disk and sockets happen on the recorder's own thread.
 
     path: run file (JSON lines), None for none. socket_path: Unix socket for live readers, None for none. A reader that joins
-    gets the header, the latest snapshot and every event since, then each event as it comes. When the queue is full events are
-    dropped and counted in `dropped`; the emitter finds `wants_snapshot` true and sends a `Snapshot` when it next can.
+    gets the header, the latest snapshot and every event since, then each event as it comes; one that lags too far (`reader.py`) is
+    cut off and may join again. When the queue is full events are dropped and counted in `dropped`; the emitter finds `wants_snapshot`
+    true and sends a `Snapshot` when it next can.
     `failure` names what went wrong with the file (a full disk, say); the live stream goes on without it.
     """
 
@@ -33,10 +36,9 @@ class Recorder:
         self._since_snapshot = 0
         self._gap = False  # events were lost since the last snapshot that went through
         self._capacity = capacity
-        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()  # guards _catch_up and _readers
+        self._queue: queue.SimpleQueue[Event | socket.socket | None] = queue.SimpleQueue()  # a socket: a reader who joins; None: the end
         self._catch_up = [encode(header)]
-        self._readers: list[socket.socket] = []
+        self._readers: list[Reader] = []
         self._path, self._file = path, None
         self._write(self._catch_up)
         self._socket_path, self._listener = socket_path, None
@@ -69,10 +71,9 @@ class Recorder:
             listener.shutdown(socket.SHUT_RDWR)  # close alone does not wake a thread in accept()
             listener.close()
             self._socket_path.unlink(missing_ok=True)
-        with self._lock:
-            for reader in self._readers:
-                reader.close()
-            self._readers.clear()
+        for reader in self._readers:
+            reader.finish(FINISH_TIMEOUT)
+        self._readers.clear()
         if self._file is not None:
             with contextlib.suppress(OSError):  # a full disk refuses what is still buffered; `failure` says so
                 self._file.close()
@@ -80,29 +81,36 @@ class Recorder:
 
     def _run(self) -> None:
         while True:
-            batch = [self._queue.get()]
-            while batch[-1] is not None:
-                try:
-                    batch.append(self._queue.get_nowait())
-                except queue.Empty:
-                    break
-            lines = []
-            with self._lock:
-                for event in batch:
-                    if event is None:
-                        break
-                    line = encode(event)
+            behind = any(reader.behind for reader in self._readers)
+            batch = self._next_batch(BEHIND if behind else None)
+            lines, sent = [], 0
+            for item in batch:
+                if isinstance(item, socket.socket):
+                    self._send(lines[sent:])
+                    sent = len(lines)
+                    self._join(item)
+                elif item is not None:
+                    line = encode(item)
                     lines.append(line)
-                    if isinstance(event, Snapshot):
+                    if isinstance(item, Snapshot):
                         del self._catch_up[1:]
                     self._catch_up.append(line)
-                if lines and self._readers:
-                    self._send(lines)
+            self._send(lines[sent:])
             if lines:
                 self._write(lines)
-            if batch[-1] is None:
+            if None in batch:
                 return
-            time.sleep(PAUSE)
+            if not behind:
+                time.sleep(PAUSE)
+
+    def _next_batch(self, timeout: float | None) -> list[Event | socket.socket | None]:
+        """All that is in the queue; waits for `timeout` seconds (None: for ever) while it is empty."""
+        batch: list[Event | socket.socket | None] = []
+        with contextlib.suppress(queue.Empty):
+            batch.append(self._queue.get(timeout=timeout))
+            while True:
+                batch.append(self._queue.get_nowait())
+        return batch
 
     def _write(self, lines: list[str]) -> None:
         if self._path is None or self.failure:
@@ -131,16 +139,24 @@ class Recorder:
                 reader, _ = listener.accept()
             except OSError:  # closed
                 return
-            reader.settimeout(SEND_TIMEOUT)
-            with self._lock:
-                self._readers.append(reader)
-                self._send(self._catch_up, [reader])
+            self._queue.put(reader)
 
-    def _send(self, lines: list[str], readers: list[socket.socket] | None = None) -> None:
-        data = ("\n".join(lines) + "\n").encode()
-        for reader in list(self._readers if readers is None else readers):
-            try:
-                reader.sendall(data)
-            except OSError:
-                self._readers.remove(reader)
-                reader.close()
+    def _join(self, connection: socket.socket) -> None:
+        reader = Reader(connection)
+        self._readers.append(reader)
+        self._tell(reader, _data(self._catch_up))
+
+    def _send(self, lines: list[str]) -> None:
+        """Tell every reader, with what still waits for it."""
+        data = _data(lines)
+        for reader in list(self._readers):
+            self._tell(reader, data)
+
+    def _tell(self, reader: Reader, data: bytes) -> None:
+        if not reader.send(data):
+            self._readers.remove(reader)
+            reader.close()
+
+
+def _data(lines: list[str]) -> bytes:
+    return "".join(line + "\n" for line in lines).encode()

@@ -9,6 +9,8 @@ from typing import Self
 
 from labkit.trace.events import Event, Header, TraceError, decode
 
+BUFFER = 1 << 18  # bytes; each read may wait for Python's lock, so a reader beside busy threads must take much at a time
+
 
 class Subscription:
     """Iterate to get a snapshot (if the run is under way) and then every event; ends when the engine does or on `close()`.
@@ -18,7 +20,7 @@ class Subscription:
 
     def __init__(self, connection: socket.socket):
         self._socket = connection
-        self._file = connection.makefile("rb")
+        self._file = connection.makefile("rb", buffering=BUFFER)
         header = decode(self._file.readline() or b"{}")
         if not isinstance(header, Header):
             raise TraceError("the stream does not begin with a header")

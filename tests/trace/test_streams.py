@@ -116,6 +116,42 @@ def test_many_readers_see_every_event_and_end_when_the_engine_does(tmp_path):
     assert seen == [list(range(1, 201))] * 3
 
 
+def big_steps(n: int) -> list[Step]:
+    """Steps that no socket buffer takes many of: together `n` x 100 kB."""
+    return [Step(i, 0.1 * i, 1.0, arrived={f"r{i}": Arrival(20_000, 1, 0.1 * i, [1000] * 20_000)}) for i in range(1, n + 1)]
+
+
+def test_a_reader_that_pauses_holds_nobody_up_and_misses_nothing(tmp_path):
+    recorder = Recorder(header(), tmp_path / "run.jsonl", tmp_path / "s")
+    with subscribe(tmp_path / "s") as slow, subscribe(tmp_path / "s") as quick:
+        for event in big_steps(30):
+            recorder.emit(event)
+        assert [event.step for event in itertools.islice(quick, 30)] == list(range(1, 31))
+        begin = time.monotonic()
+        while len(read(tmp_path / "run.jsonl").events) < 30:
+            assert time.monotonic() - begin < 10
+        assert [event.step for event in itertools.islice(slow, 30)] == list(range(1, 31))
+    recorder.close()
+
+
+@pytest.mark.parametrize(("limit", "value"), [("BACKLOG", 1 << 20), ("STALLED", 0.2)])
+def test_a_reader_that_lags_too_far_is_cut_off_and_may_join_again(tmp_path, monkeypatch, limit, value):
+    monkeypatch.setattr(f"labkit.trace.reader.{limit}", value)
+    recorder = Recorder(header(), None, tmp_path / "s")
+    slow = subscribe(tmp_path / "s")
+    for event in big_steps(30):
+        recorder.emit(event)
+    deadline = time.monotonic() + 10
+    while recorder._readers and time.monotonic() < deadline:
+        recorder.emit(Step(31, 9.0, 1.0))
+    assert recorder._readers == []
+    assert len(list(slow)) < 30  # what it was sent, and then the end
+    monkeypatch.undo()
+    with subscribe(tmp_path / "s") as again:
+        assert [event.step for event in itertools.islice(again, 30)] == list(range(1, 31))
+    recorder.close()
+
+
 def test_a_full_queue_drops_counts_and_heals_with_a_snapshot(tmp_path):
     gate = threading.Event()
     recorder = Recorder(header(), tmp_path / "run.jsonl", capacity=4)

@@ -9,10 +9,13 @@ import math
 import numba
 import numpy as np
 
+from labkit.glassbox.prefetch import LINE, prefetch
+
 LOG2_E = np.float32(math.log2(math.e))
 # 2 to the power of x in [0, 1] as a polynomial, interpolated at Chebyshev's points: off by 3 parts in 10^9 at most.
 POWER = np.polynomial.Chebyshev.interpolate(np.exp2, 6, [0, 1]).convert(kind=np.polynomial.Polynomial)
 C0, C1, C2, C3, C4, C5, C6 = POWER.coef.astype(np.float32)
+ROWS = 4  # keys or values that are gone over together
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
@@ -31,29 +34,75 @@ def paged_decode(query: np.ndarray, kv_layer: np.ndarray, tables: np.ndarray, co
         context = contexts[request]
         num_blocks = -(-context // block_size)
         for kv_head in range(num_kv_heads):  # the heads that share it go over its keys and values together
-            heads = slice(kv_head * group_size, (kv_head + 1) * group_size)
-            q = query[request, heads]
+            heads = kv_head * group_size, (kv_head + 1) * group_size
             for logical in range(num_blocks):
-                keys = kv_layer[tables[request, logical], 0, kv_head]
-                for slot in range(min(block_size, context - logical * block_size)):
-                    key = keys[slot]
-                    for head in range(group_size):
-                        score = np.float32(0)
-                        for i in range(head_dim):
-                            score += q[head, i] * key[i]
-                        weights[head, logical * block_size + slot] = score
-            out = output[request, heads]
-            out[:] = 0
+                if logical + 1 < num_blocks:
+                    next_keys = kv_layer[tables[request, logical + 1], 0, kv_head]
+                elif kv_head + 1 < num_kv_heads:
+                    next_keys = kv_layer[tables[request, 0], 0, kv_head + 1]
+                else:
+                    next_keys = kv_layer[tables[min(request + 1, num_requests - 1), 0], 0, 0]
+                block = kv_layer[tables[request, logical]]
+                first, count = logical * block_size, min(block_size, context - logical * block_size)
+                dot(query[request], heads, block[0, kv_head], weights, first, count, next_keys, block[1, kv_head])
             for head in range(group_size):
                 softmax(weights[head], bits, context, scale)
+            output[request, heads[0] : heads[1]] = 0
             for logical in range(num_blocks):
-                values = kv_layer[tables[request, logical], 1, kv_head]
-                for slot in range(min(block_size, context - logical * block_size)):
-                    value = values[slot]
-                    for head in range(group_size):
-                        weight = weights[head, logical * block_size + slot]
-                        for i in range(head_dim):
-                            out[head, i] += weight * value[i]
+                first, count = logical * block_size, min(block_size, context - logical * block_size)
+                add(weights, first, count, kv_layer[tables[request, logical], 1, kv_head], output[request], heads)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def ask(vectors: np.ndarray, row: int) -> None:
+    """Have `ROWS` of [block_size, head_dim] vectors brought nearer, from `row` on, while something else is computed."""
+    head_dim = vectors.shape[1]
+    for offset in range(row * head_dim, (row + ROWS) * head_dim, LINE):
+        prefetch(vectors, offset)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def dot(q, heads, keys, weights, first, count, next_keys, values):
+    """Rows [heads[0], heads[1]) of q [num_heads, head_dim] times the first `count` of keys [block_size, head_dim], into `weights`
+    [group_size, slots] from slot `first` on. What is read next is asked for on the way: all at once would be more than a core can
+    have under way."""
+    together = count // ROWS * ROWS
+    for row in range(0, together, ROWS):
+        ask(values, row)
+        ask(next_keys, row)
+        for head in range(heads[0], heads[1]):
+            a = b = c = d = np.float32(0)
+            for i in range(q.shape[1]):
+                a += q[head, i] * keys[row, i]
+                b += q[head, i] * keys[row + 1, i]
+                c += q[head, i] * keys[row + 2, i]
+                d += q[head, i] * keys[row + 3, i]
+            at, slot = head - heads[0], first + row
+            weights[at, slot], weights[at, slot + 1], weights[at, slot + 2], weights[at, slot + 3] = a, b, c, d
+    for row in range(together, count):
+        for head in range(heads[0], heads[1]):
+            a = np.float32(0)
+            for i in range(q.shape[1]):
+                a += q[head, i] * keys[row, i]
+            weights[head - heads[0], first + row] = a
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def add(weights, first, count, values, out, heads):
+    """To rows [heads[0], heads[1]) of out [num_heads, head_dim] the first `count` of values [block_size, head_dim], each times its one of
+    `weights` [group_size, slots], which begin at slot `first`."""
+    together = count // ROWS * ROWS
+    for row in range(0, together, ROWS):
+        for head in range(heads[0], heads[1]):
+            at, slot = head - heads[0], first + row
+            a, b, c, d = weights[at, slot], weights[at, slot + 1], weights[at, slot + 2], weights[at, slot + 3]
+            for i in range(out.shape[1]):
+                out[head, i] += a * values[row, i] + b * values[row + 1, i] + c * values[row + 2, i] + d * values[row + 3, i]
+    for row in range(together, count):
+        for head in range(heads[0], heads[1]):
+            a = weights[head - heads[0], first + row]
+            for i in range(out.shape[1]):
+                out[head, i] += a * values[row, i]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")

@@ -8,10 +8,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
+from labkit.glassbox import cpu_kernels
 from labkit.glassbox.quantized_kv import QuantizedLayer
 
 KVLayer = torch.Tensor | QuantizedLayer
@@ -20,7 +22,7 @@ Attend = Callable[[torch.Tensor, KVLayer], torch.Tensor]
 """(query [T, num_heads, head_dim], kv_layer) -> [T, num_heads, head_dim]"""
 
 
-@dataclass(slots=True)
+@dataclass
 class Batch:
     """The tokens of a step, flat: request i owns rows [first[i], first[i] + counts[i]) and computes positions from starts[i] on.
 
@@ -41,11 +43,19 @@ class Batch:
     def first(self) -> np.ndarray:
         return np.cumsum(self.counts) - self.counts
 
-    def locate(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """[T] position in its request, block, and slot of that block, of every token."""
-        owner = np.repeat(np.arange(len(self.counts)), self.counts)
-        positions = np.arange(len(owner)) + (self.starts - self.first)[owner]
-        return positions, self.tables[owner, positions // self.block_size], positions % self.block_size
+    @cached_property
+    def owners(self) -> np.ndarray:
+        """[T] the request of every token."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """[T] of every token in its request."""
+        return np.arange(len(self.owners)) + (self.starts - self.first)[self.owners]
+
+    def locate(self) -> tuple[np.ndarray, np.ndarray]:
+        """[T] block, and slot of that block, of every token."""
+        return self.tables[self.owners, self.positions // self.block_size], self.positions % self.block_size
 
     def select(self, rows: np.ndarray) -> Batch:
         """Some of the requests."""
@@ -79,6 +89,8 @@ def write_kv(kv_layer: KVLayer, key_value: torch.Tensor, rows: torch.Tensor) -> 
     """Store `key_value` [T, 2, num_kv_heads, head_dim] into rows [T * 2 * num_kv_heads] of one layer."""
     if isinstance(kv_layer, QuantizedLayer):
         kv_layer.write(key_value, rows)
+    elif cpu_kernels.serves(kv_layer):
+        cpu_kernels.store(key_value.flatten(1, 2).numpy(), rows.numpy(), kv_layer.flatten(0, 3).numpy())
     else:
         kv_layer.flatten(0, 3).index_copy_(0, rows, key_value.flatten(0, 2))
 

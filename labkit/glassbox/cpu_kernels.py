@@ -1,7 +1,7 @@
 """Small kernels between the matrix products of a decode step, for float32 on a CPU.
 
 Each does in one pass over a few thousand numbers what torch does in several: at that size most of the time is not spent on the numbers.
-The plain way stands beside each call, in `layers.py` and `rope.py`.
+The plain way stands beside each call, in `layers.py`, `rope.py` and `attention.py`.
 """
 from __future__ import annotations
 
@@ -43,3 +43,13 @@ def rotate(x: np.ndarray, heads: int, turns: np.ndarray) -> None:
                 first, second = pair[i], pair[i + half]
                 pair[i] = first * c[i] + second * s[i]
                 pair[i + half] = second * c[i + half] + first * s[i + half]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def store(vectors: np.ndarray, rows: np.ndarray, layer: np.ndarray) -> None:
+    """vectors [T, N, head_dim] into rows [T * N] of layer [any number, head_dim]."""
+    for token in range(vectors.shape[0]):
+        for i in range(vectors.shape[1]):
+            vector, row = vectors[token, i], layer[rows[token * vectors.shape[1] + i]]
+            for j in range(vectors.shape[2]):
+                row[j] = vector[j]

@@ -1,4 +1,4 @@
-"""Decodes that read the paged cache where it is: nothing is copied together, nothing is padded."""
+"""Attention that reads the paged cache where it is: nothing is copied together, nothing is padded."""
 from __future__ import annotations
 
 import numpy as np
@@ -9,11 +9,14 @@ from labkit.glassbox.gather_attention import GatherAttention
 from labkit.glassbox.model_config import ModelConfig
 from labkit.glassbox.paged_kernel import paged_decode
 
+NEAR = 128  # tokens of context
+
 
 class PagedAttention(AttentionBackend):
-    """Paged decodes on a CPU. Prefill chunks have many queries for each key and are better off gathered.
+    """For a CPU: decodes, and prompts of up to `NEAR` tokens, each of whose tokens is computed as if it were a decode.
 
-    Its kernel takes numbers as they are in memory: a quantized cache (`kv_cache_dtype`) has codes there, and is left to `GatherAttention`.
+    The chunk of a longer prompt has many queries for each key, and is better off with its blocks gathered, once for all of them.
+    The kernel takes numbers as they are in memory: a quantized cache (`kv_cache_dtype`) has codes there, and is left to `GatherAttention`.
     """
 
     DTYPE = torch.float32  # that the kernel computes
@@ -22,15 +25,14 @@ class PagedAttention(AttentionBackend):
         self.gather = GatherAttention(config, dtype, device)
 
     def prepare(self, batch: Batch) -> Attend:
-        decodes = np.flatnonzero(batch.counts == 1)
-        if len(decodes) == 0:
-            return self.gather.prepare(batch)
-        if len(decodes) == len(batch.counts):
-            return self._decode(batch)
-        return self._mixed(batch, decodes)
+        near = (batch.counts == 1) | (batch.contexts <= NEAR)
+        if near.all():
+            return self._near(batch)
+        return self._both(batch, near) if near.any() else self.gather.prepare(batch)
 
-    def _decode(self, batch: Batch) -> Attend:
-        tables, contexts = batch.tables, batch.contexts
+    def _near(self, batch: Batch) -> Attend:
+        owners = batch.owners
+        tables, contexts = batch.tables[owners], batch.positions + 1
 
         def attend(query: torch.Tensor, kv_layer: torch.Tensor) -> torch.Tensor:
             query = query.contiguous()  # or else the kernel would be compiled twice
@@ -40,17 +42,15 @@ class PagedAttention(AttentionBackend):
 
         return attend
 
-    def _mixed(self, batch: Batch, decodes: np.ndarray) -> Attend:
-        rest = np.flatnonzero(batch.counts > 1)
-        first = batch.first
-        decode_rows = torch.from_numpy(first[decodes])
-        others = batch.select(rest)
-        other_rows = torch.from_numpy(np.repeat(first[rest] - others.first, others.counts) + np.arange(others.counts.sum()))
-        attend_decodes, attend_others = self._decode(batch.select(decodes)), self.gather.prepare(others)
+    def _both(self, batch: Batch, near: np.ndarray) -> Attend:
+        parts = []
+        for which, prepare in ((near, self._near), (~near, self.gather.prepare)):
+            parts.append((torch.from_numpy(np.flatnonzero(which[batch.owners])), prepare(batch.select(np.flatnonzero(which)))))
 
         def attend(query: torch.Tensor, kv_layer: torch.Tensor) -> torch.Tensor:
             output = torch.empty_like(query)
-            output.index_copy_(0, decode_rows, attend_decodes(query.index_select(0, decode_rows), kv_layer))
-            return output.index_copy_(0, other_rows, attend_others(query.index_select(0, other_rows), kv_layer))
+            for rows, attend_part in parts:
+                output.index_copy_(0, rows, attend_part(query.index_select(0, rows), kv_layer))
+            return output
 
         return attend

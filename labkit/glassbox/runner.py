@@ -73,11 +73,10 @@ class ModelRunner:
             token_ids += tokens + [0] * (count - len(tokens))
             tables[i, : num_blocks[i]] = request.block_table[: num_blocks[i]]
         batch = Batch(starts, counts, tables, size)
-        positions, blocks, slots = batch.locate()
-        rows = kv_rows(blocks, slots, self.model.config.num_key_value_heads, size)
+        rows = kv_rows(*batch.locate(), self.model.config.num_key_value_heads, size)
         meta = AttentionMetadata(self._tensor(rows.reshape(-1)), self.attention.prepare(batch))
         last_rows = (batch.first + scheduled - 1)[: len(plan.requests)].tolist()
-        return self._tensor(np.array(token_ids)), self._tensor(positions), meta, last_rows
+        return self._tensor(np.array(token_ids)), self._tensor(batch.positions), meta, last_rows
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device, non_blocking=True)

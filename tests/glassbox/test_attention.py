@@ -82,8 +82,8 @@ def test_scores_that_exp_cannot_hold_do_no_harm():
 def test_keys_and_values_are_written_where_attention_reads_them():
     shape, block_size = config(2, 2), 4
     batch, _, cache = step("both, mixed up", block_size, shape)
-    positions, blocks, slots = batch.locate()
-    written = torch.randn(len(positions), 2, 2, shape.head_dim)
+    blocks, slots = batch.locate()
+    written = torch.randn(len(blocks), 2, 2, shape.head_dim)
     before = cache.clone()
     write_kv(cache, written, torch.from_numpy(kv_rows(blocks, slots, 2, block_size).reshape(-1)))
     for token, (block, slot) in enumerate(zip(blocks, slots, strict=True)):

@@ -18,7 +18,7 @@ FIRST = "notebooks/00_welcome.ipynb"
 COMPILE = """
 from labkit.glassbox.engine import Engine
 from labkit.models import folder
-Engine.from_folder(folder("tiny")).generate([[1, 2, 3]])
+Engine.from_folder(folder("tiny")).generate([[1] * 3, [1] * 300])
 """
 
 

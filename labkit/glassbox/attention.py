@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from labkit.glassbox import cpu_kernels
+from labkit.glassbox.kernels import vectors
 from labkit.glassbox.quantized_kv import QuantizedLayer
 
 KVLayer = torch.Tensor | QuantizedLayer
@@ -89,8 +89,8 @@ def write_kv(kv_layer: KVLayer, key_value: torch.Tensor, rows: torch.Tensor) -> 
     """Store `key_value` [T, 2, num_kv_heads, head_dim] into rows [T * 2 * num_kv_heads] of one layer."""
     if isinstance(kv_layer, QuantizedLayer):
         kv_layer.write(key_value, rows)
-    elif cpu_kernels.serves(kv_layer):
-        cpu_kernels.store(key_value.flatten(1, 2).numpy(), rows.numpy(), kv_layer.flatten(0, 3).numpy())
+    elif vectors.serves(kv_layer):
+        vectors.store(key_value.flatten(1, 2).numpy(), rows.numpy(), kv_layer.flatten(0, 3).numpy())
     else:
         kv_layer.flatten(0, 3).index_copy_(0, rows, key_value.flatten(0, 2))
 

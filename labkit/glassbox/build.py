@@ -25,7 +25,8 @@ def build_runner(folder: Path, options: EngineOptions) -> tuple[ModelRunner, Mod
     workshop = Workshop(folder, config, options, dtype, device)
     workshop.parts = parts = workshop.prepare(options.wanted_quantization())
     kv_cache = workshop.pool(parts, options.num_gpu_blocks_override)
-    return ModelRunner(parts.model, kv_cache, parts.attention, Sampler(config.eos_token_ids), device, workshop), config
+    whole = workshop.whole_step(parts, kv_cache)
+    return ModelRunner(parts.model, kv_cache, parts.attention, Sampler(config.eos_token_ids), device, workshop, whole), config
 
 
 def choose_device(name: str) -> torch.device:

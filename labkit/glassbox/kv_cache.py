@@ -1,4 +1,4 @@
-"""The bytes behind the block ids: one tensor per layer, allocated once; or one of codes and one of scales."""
+"""The bytes behind the block ids: one tensor for all layers, allocated once; or for each one of codes and one of scales."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -17,7 +17,8 @@ class OutOfMemory(MemoryError):
 
 
 class KVCache:
-    """`layers[i]` has shape [num_blocks, 2, num_kv_heads, block_size, head_dim]; index 1 is key, value.
+    """`layers[i]` has shape [num_blocks, 2, num_kv_heads, block_size, head_dim]; index 1 is key, value. All are views of `tensor`, which is
+    None where the cache is quantized.
 
     Token j of a request lies in block `block_table[j // block_size]`, slot `j % block_size`. Keys are stored after RoPE.
     What one head reads of a block is one piece of memory. `kv_cache_dtype` "auto": numbers of `dtype`; otherwise 8-bit codes with scales.
@@ -44,10 +45,10 @@ class KVCache:
         self.block_size = block_size
         format = KV_FORMATS[kv_cache_dtype]
         # Zeros, not garbage: padding reads block 0, and 0 x NaN would be NaN.
-        self.layers = [
-            torch.zeros(shape, dtype=dtype, device=device) if format is None else QuantizedLayer.zeros(shape, format, device)
-            for _ in range(config.num_hidden_layers)
-        ]
+        self.tensor = torch.zeros((config.num_hidden_layers, *shape), dtype=dtype, device=device) if format is None else None
+        self.layers = (
+            list(self.tensor) if format is None else [QuantizedLayer.zeros(shape, format, device) for _ in range(config.num_hidden_layers)]
+        )
 
 
 def block_bytes(config: ModelConfig, block_size: int, dtype: torch.dtype, kv_cache_dtype: str = "auto") -> int:

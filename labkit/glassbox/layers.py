@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit.glassbox import cpu_kernels
+from labkit.glassbox.kernels import vectors
 
 
 class Linear(nn.Module):
@@ -46,9 +46,9 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        if cpu_kernels.serves(x):
+        if vectors.serves(x):
             output = torch.empty_like(x)
             rows = -1, x.shape[-1]
-            cpu_kernels.rms_norm(x.view(rows).numpy(), self.weight.detach().numpy(), self.eps, output.view(rows).numpy())
+            vectors.rms_norm(x.view(rows).numpy(), self.weight.detach().numpy(), self.eps, output.view(rows).numpy())
             return output
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)

@@ -6,10 +6,15 @@ import torch
 
 from labkit.glassbox.attention import Attend, AttentionBackend, Batch
 from labkit.glassbox.gather_attention import GatherAttention
+from labkit.glassbox.kernels.paged import paged_decode
 from labkit.glassbox.model_config import ModelConfig
-from labkit.glassbox.paged_kernel import paged_decode
 
 NEAR = 128  # tokens of context
+
+
+def near(batch: Batch) -> np.ndarray:
+    """[R] requests whose tokens of this step the kernel is best for."""
+    return (batch.counts == 1) | (batch.contexts <= NEAR)
 
 
 class PagedAttention(AttentionBackend):
@@ -25,10 +30,10 @@ class PagedAttention(AttentionBackend):
         self.gather = GatherAttention(config, dtype, device)
 
     def prepare(self, batch: Batch) -> Attend:
-        near = (batch.counts == 1) | (batch.contexts <= NEAR)
-        if near.all():
+        which = near(batch)
+        if which.all():
             return self._near(batch)
-        return self._both(batch, near) if near.any() else self.gather.prepare(batch)
+        return self._both(batch, which) if which.any() else self.gather.prepare(batch)
 
     def _near(self, batch: Batch) -> Attend:
         owners = batch.owners
@@ -42,10 +47,10 @@ class PagedAttention(AttentionBackend):
 
         return attend
 
-    def _both(self, batch: Batch, near: np.ndarray) -> Attend:
+    def _both(self, batch: Batch, which: np.ndarray) -> Attend:
         parts = []
-        for which, prepare in ((near, self._near), (~near, self.gather.prepare)):
-            parts.append((torch.from_numpy(np.flatnonzero(which[batch.owners])), prepare(batch.select(np.flatnonzero(which)))))
+        for requests, prepare in ((which, self._near), (~which, self.gather.prepare)):
+            parts.append((torch.from_numpy(np.flatnonzero(requests[batch.owners])), prepare(batch.select(np.flatnonzero(requests)))))
 
         def attend(query: torch.Tensor, kv_layer: torch.Tensor) -> torch.Tensor:
             output = torch.empty_like(query)

@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from labkit.glassbox import cpu_kernels
+from labkit.glassbox.kernels import vectors
 from labkit.glassbox.model_config import ModelConfig
 
 
@@ -36,8 +36,8 @@ def rope_table(config: ModelConfig, length: int) -> torch.Tensor:
 def rotate_(x: torch.Tensor, heads: int, turns: torch.Tensor) -> None:
     """The first `heads` of x [T, all heads, head_dim] turned in place by rows of `rope_table` [T, 2, head_dim]; pairs are
     (i, i + head_dim / 2)."""
-    if cpu_kernels.serves(x):
-        return cpu_kernels.rotate(x.numpy(), heads, turns.numpy())
+    if vectors.serves(x):
+        return vectors.rotate(x.numpy(), heads, turns.numpy())
     cos, sin = turns.unsqueeze(2).unbind(1)
     first, second = x[:, :heads].chunk(2, dim=-1)
     swapped = torch.cat((second, first), dim=-1)

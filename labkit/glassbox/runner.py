@@ -12,6 +12,7 @@ from labkit.glassbox.model import CausalLM
 from labkit.glassbox.plan import Plan
 from labkit.glassbox.sampler import Sampler
 from labkit.glassbox.threads import Threads
+from labkit.glassbox.whole_step import WholeStep
 
 if TYPE_CHECKING:
     from labkit.glassbox.workshop import Parts, Workshop
@@ -28,10 +29,12 @@ class ModelRunner:
         sampler: Sampler,
         device: torch.device,
         workshop: Workshop | None = None,
+        whole: WholeStep | None = None,
     ) -> None:
         self.model, self.kv_cache, self.attention, self.sampler, self.device = model, kv_cache, attention, sampler, device
         self.workshop = workshop  # of the model, where it can be quantized otherwise
         self.threads = Threads()
+        self.whole = whole  # computes the steps that it serves; all others go layer by layer
 
     @property
     def vocab_size(self) -> int:
@@ -41,23 +44,28 @@ class ModelRunner:
         """Go on with other weights, and with an empty pool. Raises `OutOfMemory`, with nothing changed."""
         self.kv_cache = self.workshop.pool(parts, num_blocks)
         self.model, self.attention, self.workshop.parts = parts.model, parts.attention, parts
+        self.whole = self.workshop.whole_step(parts, self.kv_cache)
 
     @torch.inference_mode()
     def run(self, plan: Plan) -> dict[str, int]:
         """Compute the plan's tokens; returns the next token id of each request in `plan.sampling`."""
         sampling = plan.sampling
-        input_ids, positions, meta, last_rows = self._prepare(plan)
-        self.threads.use(len(input_ids))
+        token_ids, batch, last_rows = self._prepare(plan)
+        threads = self.threads.use(len(token_ids))
         wanted = {request.request_id for request in sampling}
-        logits_rows = [row for row, request in zip(last_rows, plan.requests, strict=True) if request.request_id in wanted]
-        logits = self.model(input_ids, positions, self.kv_cache.layers, meta, self._tensor(np.array(logits_rows, dtype=np.int64)))
+        last = zip(last_rows, plan.requests, strict=True)
+        rows = np.array([row for row, request in last if request.request_id in wanted], dtype=np.int64)
+        if self.whole is not None and self.whole.serves(batch):
+            logits = self.whole(batch, token_ids, rows, threads)
+        else:
+            logits = self.layer_by_layer(batch, token_ids, rows)
         if not sampling:
             return {}
         token_ids = self.sampler(logits, sampling)
         return {request.request_id: token_id for request, token_id in zip(sampling, token_ids, strict=True)}
 
-    def _prepare(self, plan: Plan) -> tuple[torch.Tensor, torch.Tensor, AttentionMetadata, list[int]]:
-        """Input tokens, positions, what attention needs, and the row of each request's last scheduled token.
+    def _prepare(self, plan: Plan) -> tuple[np.ndarray, Batch, list[int]]:
+        """Input tokens, where they belong, and the row of each request's last scheduled token.
 
         Padding stands behind a request's own tokens, where no token of it looks, in slots that are overwritten when tokens come.
         """
@@ -73,10 +81,14 @@ class ModelRunner:
             token_ids += tokens + [0] * (count - len(tokens))
             tables[i, : num_blocks[i]] = request.block_table[: num_blocks[i]]
         batch = Batch(starts, counts, tables, size)
-        rows = kv_rows(*batch.locate(), self.model.config.num_key_value_heads, size)
-        meta = AttentionMetadata(self._tensor(rows.reshape(-1)), self.attention.prepare(batch))
-        last_rows = (batch.first + scheduled - 1)[: len(plan.requests)].tolist()
-        return self._tensor(np.array(token_ids)), self._tensor(batch.positions), meta, last_rows
+        return np.array(token_ids), batch, (batch.first + scheduled - 1)[: len(plan.requests)].tolist()
+
+    def layer_by_layer(self, batch: Batch, token_ids: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+        """Logits [N, vocab_size] of the N `rows`."""
+        places = kv_rows(*batch.locate(), self.model.config.num_key_value_heads, batch.block_size)
+        meta = AttentionMetadata(self._tensor(places.reshape(-1)), self.attention.prepare(batch))
+        ids, positions = self._tensor(token_ids), self._tensor(batch.positions)
+        return self.model(ids, positions, self.kv_cache.layers, meta, self._tensor(rows))
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device, non_blocking=True)

@@ -15,8 +15,9 @@ MANY = 256  # tokens of a step that make it worth all cores
 class Threads:
     """As many as torch was told to use; the choice for a program that does nothing else."""
 
-    def use(self, num_tokens: int) -> None:
-        """Before a step of so many tokens."""
+    def use(self, num_tokens: int) -> int:
+        """Before a step of so many tokens: how many compute it."""
+        return torch.get_num_threads()
 
 
 class SharedCores(Threads):
@@ -26,8 +27,9 @@ class SharedCores(Threads):
         self.all = torch.get_num_threads()
         self.few = max(1, self.all - 1)
 
-    def use(self, num_tokens: int) -> None:
+    def use(self, num_tokens: int) -> int:
         torch.set_num_threads(self.all if num_tokens >= MANY else self.few)
+        return torch.get_num_threads()
 
 
 def choose(device: torch.device) -> Threads:

@@ -10,6 +10,7 @@ import torch
 
 from labkit.glassbox.attention import AttentionBackend
 from labkit.glassbox.gather_attention import GatherAttention
+from labkit.glassbox.kernels.step import Weights
 from labkit.glassbox.kv_cache import KVCache, block_bytes
 from labkit.glassbox.loader import load_model, put_weights, targets
 from labkit.glassbox.model import CausalLM
@@ -19,6 +20,7 @@ from labkit.glassbox.packed_linear import can_pack, pack_linears
 from labkit.glassbox.paged_attention import PagedAttention
 from labkit.glassbox.quantization import Quantization
 from labkit.glassbox.quantized_linear import weight_bytes
+from labkit.glassbox.whole_step import WholeStep, can_compile, stack_weights
 from labkit.models.registry import ModelError
 from labkit.quantization.errors import QuantizationError
 from labkit.quantization.methods import method
@@ -40,6 +42,7 @@ class Parts:
     quantization: Quantization
     model: CausalLM
     attention: AttentionBackend
+    stacked: Weights | None  # the same once more for `WholeStep`, where it can compute them
     weight_bytes: int
     block_bytes: int
 
@@ -56,19 +59,27 @@ class Workshop:
         attention = choose_attention(self.options.attention_backend, self.config, self.dtype, self.device, wanted.kv_cache_dtype)
         size = block_bytes(self.config, self.options.block_size, self.dtype, wanted.kv_cache_dtype)
         if self.parts is not None and self.parts.quantization.same_weights(wanted):
-            return Parts(wanted, self.parts.model, attention, self.parts.weight_bytes, size)
+            return Parts(wanted, self.parts.model, attention, self.parts.stacked, self.parts.weight_bytes, size)
         repack = use_packed(self.options.linear_backend, self.dtype, self.device)
         model = self._load(self.dtype) if wanted.method is None else self._quantize(wanted, progress)
         weights = weight_bytes(model)
+        plain = wanted.method is None and self.config.quant_method is None
+        stacked = stack_weights(model) if repack and plain and not self.options.enforce_eager and can_compile(model) else None
         if repack:
             pack_linears(model)
-        return Parts(wanted, model, attention, weights, size)
+        return Parts(wanted, model, attention, stacked, weights, size)
 
     def pool(self, parts: Parts, num_blocks: int) -> KVCache:
         """An empty pool. Raises `OutOfMemory`."""
         log.info("allocating the KV pool: %d blocks of %d tokens", num_blocks, self.options.block_size)
         kv_cache_dtype = parts.quantization.kv_cache_dtype
         return KVCache(self.config, num_blocks, self.options.block_size, self.dtype, self.device, kv_cache_dtype)
+
+    def whole_step(self, parts: Parts, kv_cache: KVCache) -> WholeStep | None:
+        """The compiled step over these parts; None where they are computed layer by layer."""
+        if parts.stacked is None or not isinstance(parts.attention, PagedAttention):
+            return None
+        return WholeStep(parts.model, parts.stacked, kv_cache)
 
     def _load(self, dtype: torch.dtype) -> CausalLM:
         options = self.options

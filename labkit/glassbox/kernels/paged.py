@@ -6,25 +6,23 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
-from labkit.glassbox.prefetch import LINE, prefetch
+from labkit.glassbox.kernels.compiler import kernel
+from labkit.glassbox.kernels.prefetch import LINE, prefetch
+from labkit.glassbox.kernels.vectors import LOG2_E, exp2
 
-LOG2_E = np.float32(math.log2(math.e))
-# 2 to the power of x in [0, 1] as a polynomial, interpolated at Chebyshev's points: off by 3 parts in 10^9 at most.
-POWER = np.polynomial.Chebyshev.interpolate(np.exp2, 6, [0, 1]).convert(kind=np.polynomial.Polynomial)
-C0, C1, C2, C3, C4, C5, C6 = POWER.coef.astype(np.float32)
 ROWS = 4  # keys or values that are gone over together
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel
 def paged_decode(query: np.ndarray, kv_layer: np.ndarray, tables: np.ndarray, contexts: np.ndarray, output: np.ndarray) -> None:
-    """query, output [R, num_heads, head_dim]; kv_layer [num_blocks, 2, num_kv_heads, block_size, head_dim]; all float32.
+    """query [R, num_heads or more, head_dim]; output [R, num_heads, head_dim]; kv_layer [num_blocks, 2, num_kv_heads, block_size,
+    head_dim]; all float32.
 
     tables [R, N]: block ids in logical order; contexts [R]: how many slots of them a query sees, at least 1. Nothing else is read.
     """
-    num_requests, num_heads, head_dim = query.shape
+    num_requests, num_heads, head_dim = output.shape
     num_kv_heads, block_size = kv_layer.shape[2], kv_layer.shape[3]
     group_size = num_heads // num_kv_heads
     scale = np.float32(1 / math.sqrt(head_dim))
@@ -53,7 +51,7 @@ def paged_decode(query: np.ndarray, kv_layer: np.ndarray, tables: np.ndarray, co
                 add(weights, first, count, kv_layer[tables[request, logical], 1, kv_head], output[request], heads)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel
 def ask(vectors: np.ndarray, row: int) -> None:
     """Have `ROWS` of [block_size, head_dim] vectors brought nearer, from `row` on, while something else is computed."""
     head_dim = vectors.shape[1]
@@ -61,7 +59,7 @@ def ask(vectors: np.ndarray, row: int) -> None:
         prefetch(vectors, offset)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel
 def dot(q, heads, keys, weights, first, count, next_keys, values):
     """Rows [heads[0], heads[1]) of q [num_heads, head_dim] times the first `count` of keys [block_size, head_dim], into `weights`
     [group_size, slots] from slot `first` on. What is read next is asked for on the way: all at once would be more than a core can
@@ -87,7 +85,7 @@ def dot(q, heads, keys, weights, first, count, next_keys, values):
             weights[head - heads[0], first + row] = a
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel
 def add(weights, first, count, values, out, heads):
     """To rows [heads[0], heads[1]) of out [num_heads, head_dim] the first `count` of values [block_size, head_dim], each times its one of
     `weights` [group_size, slots], which begin at slot `first`."""
@@ -105,27 +103,18 @@ def add(weights, first, count, values, out, heads):
                 out[head, i] += a * values[row, i]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel
 def softmax(scores: np.ndarray, bits: np.ndarray, count: int, scale: float) -> None:
-    """Of the first `count` scores, float32, times `scale`, in place. `bits` is int32 room for as many.
-
-    exp is computed here, because a loop that calls it is not made into vector instructions: 2 to the whole part is put together from
-    its bits, 2 to the rest is a polynomial.
-    """
+    """Of the first `count` scores, float32, times `scale`, in place. `bits` is int32 room for as many."""
     peak = scores[0]
     for i in range(count):
         peak = max(peak, scores[i])
     factor = np.float32(scale * LOG2_E)
     for i in range(count):
-        power = max((scores[i] - peak) * factor, np.float32(-126))  # at most 0, and below this nothing to speak of
-        whole = np.floor(power)
-        rest = power - whole
-        scores[i] = C0 + rest * (C1 + rest * (C2 + rest * (C3 + rest * (C4 + rest * (C5 + rest * C6)))))
-        bits[i] = (np.int32(whole) + np.int32(127)) << np.int32(23)
-    powers = bits.view(np.float32)
+        scores[i] = max((scores[i] - peak) * factor, np.float32(-126))  # at most 0, and below this nothing to speak of
+    exp2(scores, bits, count)
     total = np.float32(0)
     for i in range(count):
-        scores[i] *= powers[i]
         total += scores[i]
     share = np.float32(1) / total
     for i in range(count):

@@ -1,0 +1,89 @@
+"""A step that does not come back to Python between its layers.
+
+A decode of a small model is some hundred small operations. Called one by one from Python, each costs microseconds beside its work, and none
+knows that the next will read what it wrote. A GPU gets a recorded graph of them (CUDA graphs); here Numba makes one function of them, which
+needs no interpreter: so the requests of a step can be shared out among threads that meet once, at its end.
+"""
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from labkit.glassbox.attention import Batch, kv_rows
+from labkit.glassbox.kernels.step import Tokens, Weights, forward
+from labkit.glassbox.kv_cache import KVCache
+from labkit.glassbox.model import CausalLM
+from labkit.glassbox.paged_attention import near
+
+LEAST = 8  # tokens of a thread, which reads all weights for them
+LARGEST = 64 << 20  # bytes of weights: beyond, products are large enough for torch's kernels, which share out each of them among all cores
+
+
+def can_compile(model: CausalLM) -> bool:
+    """Whether a loaded model with plain weights is one that `WholeStep` computes."""
+    config, weight = model.config, model.norm.weight
+    plain = weight.dtype is torch.float32 and weight.device.type == "cpu" and not config.o_bias and not config.mlp_bias
+    return plain and sum(parameter.nbytes for parameter in model.parameters()) <= LARGEST
+
+
+def stack_weights(model: CausalLM) -> Weights:
+    """The weights of all layers side by side: copies, but for those outside the layers."""
+
+    def stacked(name: str) -> np.ndarray:
+        parts = [layer.get_parameter(name) if has(layer, name) else torch.empty(0) for layer in model.layers]
+        return torch.stack([part.detach() for part in parts]).numpy()
+
+    names = [
+        "input_layernorm.weight", "self_attn.qkv_proj.weight", "self_attn.qkv_proj.bias", "self_attn.q_norm.weight",
+        "self_attn.k_norm.weight", "self_attn.o_proj.weight", "post_attention_layernorm.weight", "mlp.gate_up_proj.weight",
+        "mlp.down_proj.weight",
+    ]  # fmt: skip
+    return Weights(*map(stacked, names), model.norm.weight.detach().numpy(), model.lm_head.weight.detach().numpy())
+
+
+def has(layer: torch.nn.Module, name: str) -> bool:
+    return name in dict(layer.named_parameters())
+
+
+class WholeStep:
+    """For steps all of whose tokens are near the beginning of their request, or decodes (`paged_attention.near`)."""
+
+    def __init__(self, model: CausalLM, weights: Weights, kv_cache: KVCache) -> None:
+        self.weights, self.cache, self.block_size = weights, kv_cache.tensor.numpy(), kv_cache.block_size
+        self.embeddings, self.rope, self.eps = model.embed_tokens.weight.detach().numpy(), model.rope.numpy(), model.norm.eps
+        self._helpers = ThreadPoolExecutor(torch.get_num_threads(), "labkit-step")
+
+    def serves(self, batch: Batch) -> bool:
+        return bool(near(batch).all())
+
+    def __call__(self, batch: Batch, token_ids: np.ndarray, rows: np.ndarray, threads: int) -> torch.Tensor:
+        """token_ids [T]; rows [N], ascending: tokens whose successor is wanted -> logits [N, vocab_size]."""
+        x, logits = self.embeddings[token_ids], np.empty((len(rows), len(self.weights.lm_head)), np.float32)
+        places = kv_rows(*batch.locate(), self.cache.shape[3], self.block_size).reshape(len(x), -1)
+        tokens = self.rope[batch.positions], batch.tables[batch.owners], batch.positions + 1, places
+
+        def part(start: int, end: int) -> None:
+            turns, tables, contexts, places = (array[start:end] for array in tokens)
+            low, high = np.searchsorted(rows, (start, end))
+            mine = Tokens(turns, tables, contexts, places.reshape(-1))
+            forward(x[start:end], mine, self.cache, self.weights, self.eps, rows[low:high] - start, logits[low:high])
+
+        first, *others = share(batch, threads)
+        helping = [self._helpers.submit(part, *other) for other in others]
+        part(*first)
+        for help in helping:
+            help.result()
+        return torch.from_numpy(logits)
+
+
+def share(batch: Batch, parts: int) -> list[tuple[int, int]]:
+    """The tokens of a step as `parts` ranges or fewer, of about the same length, none of which ends inside a request: the tokens of one
+    look at each other's keys, those of two do not."""
+    total = int(batch.counts.sum())
+    parts = max(1, min(parts, total // LEAST))
+    starts = batch.first
+    nearest = np.searchsorted(starts, [total * i // parts for i in range(1, parts)]).clip(max=len(starts) - 1)
+    bounds = np.unique([0, *starts[nearest], total])
+    return list(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))

@@ -2,7 +2,8 @@
 
 Reading order: `request`, `block_pool`, `prefix_cache`, `kv_manager`, `scheduler` and `policies.chunked` decide *what* runs, with block
 ids only and no torch; `kv_cache`, `attention`, `model` and `sampler` compute it; `runner` turns the one into the other, and `whole_step`
-does so quickly; `engine.step()` is the loop. `server` puts it on HTTP in the OpenAI protocol. `quantized_linear`, `quantized_kv`, `workshop` and `switch` are for fewer bits.
+does so quickly; `engine.step()` is the loop. `server` puts it on HTTP in the OpenAI protocol. `quantized_linear`, `quantized_kv`,
+`workshop` and `switch` are for fewer bits.
 """
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import queue
 import signal
 import sys
 import threading
@@ -36,10 +37,9 @@ def main() -> int:
     gc.collect()
     gc.freeze()  # the model is no garbage: do not look through it again
     try:
-        connection.send(("ready", engine.runner.model.config.vocab_size))
-        EngineLoop(engine, connection).run()
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass
+        with Post(connection) as post:
+            post.send(("ready", engine.runner.model.config.vocab_size))
+            EngineLoop(engine, post).run()
     finally:
         if recorder is not None:
             recorder.close()
@@ -82,10 +82,44 @@ def warm_up(engine: Any, params: Any) -> None:
     Engine(make_scheduler("chunked", engine.options), engine.runner).generate([[0] * min(8, engine.options.max_model_len - 2)] * 2, params)
 
 
+class Post:
+    """A connection that sends on a thread of its own: while outputs are written, the next step is computed.
+
+    `send` waits when more than `LETTERS` messages are on their way: an engine that nobody listens to does not run ahead.
+    """
+
+    LETTERS = 8
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection, self.recv = connection, connection.recv
+        self.letters: queue.Queue[tuple | None] = queue.Queue(self.LETTERS)
+        self.send = self.letters.put
+        self.thread = threading.Thread(target=self._run, name="labkit-post", daemon=True)
+
+    def _run(self) -> None:
+        gone = False
+        while (letter := self.letters.get()) is not None:
+            try:
+                if not gone:
+                    self.connection.send(letter)
+            except OSError:  # nobody is there any more: the reading end finds that too, and ends the loop
+                gone = True
+
+    def __enter__(self) -> Post:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Send what is left."""
+        self.letters.put(None)
+        self.thread.join()
+
+
 class EngineLoop:
     """Takes what has arrived, steps, sends what came out; sleeps while there is nothing to do."""
 
-    def __init__(self, engine: Any, connection: Connection) -> None:
+    def __init__(self, engine: Any, connection: Any) -> None:
+        """connection: `recv` and `send`."""
         self.engine, self.connection = engine, connection
         self.inbox: deque[tuple] = deque()
         self.arrived = threading.Event()

@@ -9,7 +9,7 @@ import os
 
 import torch
 
-MANY = 256  # tokens of a step that make it worth all cores
+MANY = 48  # tokens of a step that make it worth all cores
 
 
 class Threads:

@@ -82,7 +82,9 @@ def share(batch: Batch, parts: int) -> list[tuple[int, int]]:
     """The tokens of a step as `parts` ranges or fewer, of about the same length, none of which ends inside a request: the tokens of one
     look at each other's keys, those of two do not."""
     total = int(batch.counts.sum())
-    parts = max(1, min(parts, total // LEAST))
+    parts = min(parts, total // LEAST)
+    if parts < 2:
+        return [(0, total)]
     starts = batch.first
     nearest = np.searchsorted(starts, [total * i // parts for i in range(1, parts)]).clip(max=len(starts) - 1)
     bounds = np.unique([0, *starts[nearest], total])

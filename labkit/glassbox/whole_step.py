@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from labkit.glassbox.attention import Batch, kv_rows
+from labkit.glassbox.kernels.linear import pack
 from labkit.glassbox.kernels.step import Tokens, Weights, forward
 from labkit.glassbox.kv_cache import KVCache
 from labkit.glassbox.model import CausalLM
@@ -29,22 +30,25 @@ def can_compile(model: CausalLM) -> bool:
 
 
 def stack_weights(model: CausalLM) -> Weights:
-    """The weights of all layers side by side: copies, but for those outside the layers."""
+    """Copies of the weights, those of all layers side by side."""
 
-    def stacked(name: str) -> np.ndarray:
-        parts = [layer.get_parameter(name) if has(layer, name) else torch.empty(0) for layer in model.layers]
-        return torch.stack([part.detach() for part in parts]).numpy()
+    def stacked(name: str, packed: bool = False) -> np.ndarray:
+        parts = [dict(layer.named_parameters()).get(name, torch.empty(0)).detach().numpy() for layer in model.layers]
+        return np.stack([pack(part) for part in parts] if packed else parts)
 
-    names = [
-        "input_layernorm.weight", "self_attn.qkv_proj.weight", "self_attn.qkv_proj.bias", "self_attn.q_norm.weight",
-        "self_attn.k_norm.weight", "self_attn.o_proj.weight", "post_attention_layernorm.weight", "mlp.gate_up_proj.weight",
-        "mlp.down_proj.weight",
-    ]  # fmt: skip
-    return Weights(*map(stacked, names), model.norm.weight.detach().numpy(), model.lm_head.weight.detach().numpy())
-
-
-def has(layer: torch.nn.Module, name: str) -> bool:
-    return name in dict(layer.named_parameters())
+    return Weights(
+        attention_norm=stacked("input_layernorm.weight"),
+        qkv=stacked("self_attn.qkv_proj.weight", packed=True),
+        qkv_bias=stacked("self_attn.qkv_proj.bias"),
+        q_norm=stacked("self_attn.q_norm.weight"),
+        k_norm=stacked("self_attn.k_norm.weight"),
+        o=stacked("self_attn.o_proj.weight", packed=True),
+        mlp_norm=stacked("post_attention_layernorm.weight"),
+        gate_up=stacked("mlp.gate_up_proj.weight", packed=True),
+        down=stacked("mlp.down_proj.weight", packed=True),
+        norm=model.norm.weight.detach().numpy(),
+        lm_head=pack(model.lm_head.weight.detach().numpy()),
+    )
 
 
 class WholeStep:
@@ -60,7 +64,7 @@ class WholeStep:
 
     def __call__(self, batch: Batch, token_ids: np.ndarray, rows: np.ndarray, threads: int) -> torch.Tensor:
         """token_ids [T]; rows [N], ascending: tokens whose successor is wanted -> logits [N, vocab_size]."""
-        x, logits = self.embeddings[token_ids], np.empty((len(rows), len(self.weights.lm_head)), np.float32)
+        x, logits = self.embeddings[token_ids], np.empty((len(rows), len(self.embeddings)), np.float32)
         places = kv_rows(*batch.locate(), self.cache.shape[3], self.block_size).reshape(len(x), -1)
         tokens = self.rope[batch.positions], batch.tables[batch.owners], batch.positions + 1, places
 

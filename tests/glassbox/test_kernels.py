@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from labkit.glassbox.kernels import compiler, vectors
-from labkit.glassbox.kernels.linear import linear
+from labkit.glassbox.kernels.linear import linear, pack
 from labkit.glassbox.layers import RMSNorm
 from labkit.glassbox.rope import rotate_
 
@@ -39,12 +39,12 @@ def test_rotation_turns_pairs_of_the_first_heads_and_leaves_the_others(tokens):
 
 
 @pytest.mark.parametrize("add", [False, True])
-@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(1, 64, 64), (3, 30, 7), (4, 256, 512), (37, 100, 9), (130, 17, 66)])
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(1, 64, 64), (3, 30, 7), (8, 256, 512), (39, 100, 9), (135, 17, 70)])
 def test_linear_is_the_matrix_product(rows, inputs, outputs, add):
     rng = np.random.default_rng(0)
     x, weight, output = (rng.standard_normal(shape, dtype=np.float32) for shape in ((rows, inputs), (outputs, inputs), (rows, outputs)))
     expected = x.astype(np.float64) @ weight.T.astype(np.float64) + (output if add else 0)
-    linear(x, weight, add, output)
+    linear(x, pack(weight), add, output)
     np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
 
 

@@ -42,7 +42,7 @@ def step(name: str, runner: ModelRunner, seed: int = 0) -> tuple[Batch, np.ndarr
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "tiny"])
 @torch.inference_mode()
-def x_by_layer(kind, name, threads, model_folder, monkeypatch):
+def test_logits_and_cache_are_those_of_the_same_step_layer_by_layer(kind, name, threads, model_folder, monkeypatch):
     monkeypatch.setattr("labkit.glassbox.whole_step.LEAST", 2)
     runner = runner_of(folder("tiny") if kind == "tiny" else model_folder(kind))
     batch, token_ids, rows = step(name, runner)
@@ -58,7 +58,7 @@ def x_by_layer(kind, name, threads, model_folder, monkeypatch):
     assert changed == len(token_ids) * 2 * before.shape[0] * before.shape[3], "a key and a value for each token, layer and head"
 
 
-def test_what_it_does_not_compute_goeslayer_by_layer(model_folder):
+def test_what_it_does_not_compute_goes_layer_by_layer(model_folder):
     runner = runner_of(model_folder("llama"))
     tables = np.arange(60).reshape(2, 30)
     assert runner.whole.serves(Batch(np.array([0, 200]), np.array([NEAR, 1]), tables, 8))

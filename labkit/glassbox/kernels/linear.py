@@ -1,81 +1,56 @@
-"""The matrix product of a few rows with a weight that lies as it does in the checkpoint."""
+"""The matrix product of a linear layer, with weights that were packed for it."""
 from __future__ import annotations
 
 import numpy as np
 
 from labkit.glassbox.kernels.compiler import kernel
-from labkit.glassbox.kernels.prefetch import LINE, prefetch
+from labkit.glassbox.kernels.prefetch import LINE
+from labkit.glassbox.kernels.tile import ROWS, WIDTH, make_tile
 
-BAND = 32  # rows of x
+BAND = 64  # rows of x that stay in the cache while all weights come by
+tile, tile4, tile2, tile1 = (make_tile(rows) for rows in (ROWS, 4, 2, 1))
 
 
-@kernel
-def linear(x: np.ndarray, weight: np.ndarray, add: bool, output: np.ndarray) -> None:
-    """x [M, K] times weight [N, K] -> output [M, N], or added to it.
-
-    Four rows of each at a time: eight vectors are read for sixteen multiplications, whose sums stay in registers. Every weight is read
-    once for `BAND` rows of x, which the first levels of cache hold, and asked for on the way to it.
-    """
-    size = x.shape[1]
-    rows, columns = x.shape[0], weight.shape[0]
-    for band in range(0, rows, BAND):
-        end = min(band + BAND, rows)
-        share = 4 * size // max(1, (end - band) // 4)
-        for n in range(0, columns - 3, 4):
-            w0, w1, w2, w3 = weight[n], weight[n + 1], weight[n + 2], weight[n + 3]
-            ahead = (n + 8) * size  # two times four rows from here
-            for m in range(band, end - 3, 4):
-                for i in range(ahead, ahead + share, LINE):
-                    prefetch(weight, i)
-                ahead += share
-                x0, x1, x2, x3 = x[m], x[m + 1], x[m + 2], x[m + 3]
-                a00 = a01 = a02 = a03 = a10 = a11 = a12 = a13 = np.float32(0)
-                a20 = a21 = a22 = a23 = a30 = a31 = a32 = a33 = np.float32(0)
-                for k in range(size):
-                    a00 += x0[k] * w0[k]
-                    a01 += x0[k] * w1[k]
-                    a02 += x0[k] * w2[k]
-                    a03 += x0[k] * w3[k]
-                    a10 += x1[k] * w0[k]
-                    a11 += x1[k] * w1[k]
-                    a12 += x1[k] * w2[k]
-                    a13 += x1[k] * w3[k]
-                    a20 += x2[k] * w0[k]
-                    a21 += x2[k] * w1[k]
-                    a22 += x2[k] * w2[k]
-                    a23 += x2[k] * w3[k]
-                    a30 += x3[k] * w0[k]
-                    a31 += x3[k] * w1[k]
-                    a32 += x3[k] * w2[k]
-                    a33 += x3[k] * w3[k]
-                put(output[m], n, add, a00, a01, a02, a03)
-                put(output[m + 1], n, add, a10, a11, a12, a13)
-                put(output[m + 2], n, add, a20, a21, a22, a23)
-                put(output[m + 3], n, add, a30, a31, a32, a33)
-            for m in range(end - (end - band) % 4, end):
-                row = x[m]
-                a0 = a1 = a2 = a3 = np.float32(0)
-                for k in range(size):
-                    a0 += row[k] * w0[k]
-                    a1 += row[k] * w1[k]
-                    a2 += row[k] * w2[k]
-                    a3 += row[k] * w3[k]
-                put(output[m], n, add, a0, a1, a2, a3)
-    for n in range(columns - columns % 4, columns):
-        for m in range(rows):
-            a = np.float32(0)
-            for k in range(size):
-                a += x[m, k] * weight[n, k]
-            output[m, n] = output[m, n] + a if add else a
+def pack(weight: np.ndarray) -> np.ndarray:
+    """[N, K] -> panels [N / WIDTH, K, WIDTH], in the order in which `linear` reads them; the last one is filled up with zeros."""
+    outputs, inputs = weight.shape
+    padded = np.zeros((-(-outputs // WIDTH) * WIDTH, inputs), np.float32)
+    padded[:outputs] = weight
+    return np.ascontiguousarray(padded.reshape(-1, WIDTH, inputs).transpose(0, 2, 1))
 
 
 @kernel
-def put(row: np.ndarray, at: int, add: bool, a: float, b: float, c: float, d: float) -> None:
-    """Four sums to their places."""
-    if add:
-        row[at] += a
-        row[at + 1] += b
-        row[at + 2] += c
-        row[at + 3] += d
-    else:
-        row[at], row[at + 1], row[at + 2], row[at + 3] = a, b, c, d
+def linear(x: np.ndarray, panels: np.ndarray, add: bool, output: np.ndarray) -> None:
+    """x [M, K] times the weight [N, K] whose `pack` is `panels` -> output [M, N], or added to it."""
+    columns, size = output.shape[1], x.shape[1] * WIDTH
+    weights = panels.reshape(-1)
+    whole = columns // WIDTH
+    for start in range(0, x.shape[0], BAND):
+        end = min(start + BAND, x.shape[0])
+        for panel in range(whole):
+            product(x, start, end, weights, panel * size, add, output, panel * WIDTH)
+        if columns % WIDTH:
+            rest = np.empty((x.shape[0], WIDTH), np.float32)
+            product(x, start, end, weights, whole * size, False, rest, 0)
+            for m in range(start, end):
+                for n in range(whole * WIDTH, columns):
+                    output[m, n] = rest[m, n - whole * WIDTH] + (output[m, n] if add else np.float32(0))
+
+
+@kernel
+def product(x: np.ndarray, start: int, end: int, weights: np.ndarray, at: int, add: bool, output: np.ndarray, n: int) -> None:
+    """Rows [start, end) of x times one panel. What follows the panel is asked for, a share of it by every tile."""
+    ahead = at + x.shape[1] * WIDTH
+    m = start
+    while m + ROWS <= end:
+        tile(x, m, weights, at, add, output, n, ahead)
+        m += ROWS
+        ahead += x.shape[1] * LINE
+    if m + 4 <= end:
+        tile4(x, m, weights, at, add, output, n, ahead)
+        m += 4
+    if m + 2 <= end:
+        tile2(x, m, weights, at, add, output, n, ahead)
+        m += 2
+    if m < end:
+        tile1(x, m, weights, at, add, output, n, ahead)

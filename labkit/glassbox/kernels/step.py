@@ -15,16 +15,16 @@ class Weights(NamedTuple):
     """Of all layers, float32; L layers. What a model does not have has size 0 instead of its own."""
 
     attention_norm: np.ndarray  # [L, hidden]
-    qkv: np.ndarray  # [L, (num_heads + 2 * num_kv_heads) * head_dim, hidden]
-    qkv_bias: np.ndarray  # [L, as many]
+    qkv: np.ndarray  # [L, ...] each layer's `linear.pack` of [(num_heads + 2 * num_kv_heads) * head_dim, hidden]
+    qkv_bias: np.ndarray  # [L, (num_heads + 2 * num_kv_heads) * head_dim]
     q_norm: np.ndarray  # [L, head_dim]
     k_norm: np.ndarray  # [L, head_dim]
-    o: np.ndarray  # [L, hidden, num_heads * head_dim]
+    o: np.ndarray  # [L, ...] of [hidden, num_heads * head_dim]
     mlp_norm: np.ndarray  # [L, hidden]
-    gate_up: np.ndarray  # [L, 2 * intermediate, hidden]
-    down: np.ndarray  # [L, hidden, intermediate]
+    gate_up: np.ndarray  # [L, ...] of [2 * intermediate, hidden]
+    down: np.ndarray  # [L, ...] of [hidden, intermediate]
     norm: np.ndarray  # [hidden]
-    lm_head: np.ndarray  # [vocab_size, hidden]
+    lm_head: np.ndarray  # of [vocab_size, hidden]
 
 
 class Tokens(NamedTuple):
@@ -41,12 +41,12 @@ def forward(x: np.ndarray, tokens: Tokens, cache: np.ndarray, weights: Weights, 
     """x [T, hidden]: embeddings, written over. cache [L, num_blocks, 2, num_kv_heads, block_size, head_dim]. `rows` of the tokens are those
     whose logits are wanted -> logits [len(rows), vocab_size]."""
     count, head_dim, kv_heads = x.shape[0], cache.shape[5], cache.shape[3]
-    heads = weights.o.shape[2] // head_dim
+    heads, intermediate = weights.o.shape[2] // head_dim, weights.down.shape[2]
     normed = np.empty_like(x)
     qkv = np.empty((count, heads + 2 * kv_heads, head_dim), np.float32)
     attended = np.empty((count, heads, head_dim), np.float32)
-    gate_up = np.empty((count, weights.gate_up.shape[1]), np.float32)
-    hidden = np.empty((count, weights.down.shape[2]), np.float32)
+    gate_up = np.empty((count, 2 * intermediate), np.float32)
+    hidden = np.empty((count, intermediate), np.float32)
     for layer in range(weights.qkv.shape[0]):
         rms_norm(x, weights.attention_norm[layer], eps, normed)
         linear(normed, weights.qkv[layer], False, qkv.reshape(count, -1))

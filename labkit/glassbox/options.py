@@ -36,7 +36,7 @@ class EngineOptions:
     device: str = "auto"  # auto: cuda where torch finds it, otherwise cpu
     load_format: str = "auto"  # "dummy": random weights of the configured shape
     attention_backend: str = "auto"  # paged: reads the KV cache where it is; gather: copies each request's blocks together first
-    linear_backend: str = "auto"  # packed: weights rearranged for the CPU's kernels when they are loaded; plain: as in the checkpoint
+    linear_backend: str = "auto"  # packed: weights rearranged for the CPU's kernel when they are loaded; plain: as in the checkpoint
     enforce_eager: bool = False  # compute layer by layer in torch, never a step as one compiled function
     quantization: str | None = None  # method of labkit.quantization; None or "none": weights as in the checkpoint
     quantization_bits: int | None = None  # None: the method's own

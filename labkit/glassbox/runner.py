@@ -55,7 +55,7 @@ class ModelRunner:
         wanted = {request.request_id for request in sampling}
         last = zip(last_rows, plan.requests, strict=True)
         rows = np.array([row for row, request in last if request.request_id in wanted], dtype=np.int64)
-        if self.whole is not None and self.whole.serves(batch):
+        if self.whole is not None and self.whole.serves(batch, threads):
             logits = self.whole(batch, token_ids, rows, threads)
         else:
             logits = self.layer_by_layer(batch, token_ids, rows)

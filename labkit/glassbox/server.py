@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     add("--device", help="auto, cpu or cuda")
     add("--load-format", help="auto, safetensors, or dummy for random weights of the configured shape")
     add("--attention-backend", choices=ATTENTION_BACKENDS, help="paged: read the KV cache where it is; gather: the readable way")
-    add("--linear-backend", choices=LINEAR_BACKENDS, help="packed: weights rearranged for the CPU's kernels; plain: the readable way")
+    add("--linear-backend", choices=LINEAR_BACKENDS, help="packed: weights rearranged for the CPU's kernel; plain: the readable way")
     add("--enforce-eager", action=switch, help="compute layer by layer in torch, never a step as one compiled function")
     add("--quantization", metavar="METHOD", help=f"quantize the weights: none, {', '.join(METHODS)}")
     add("--quantization-bits", type=int, help="bits of a weight (default: the method's own)")

@@ -1,15 +1,18 @@
 """How many CPU threads compute a step.
 
-A decode's matrix products are small: their threads would meet some hundred times a step, and each meeting waits for the last one, which
-HTTP or a client may hold up. So one core is left to those, and a prompt, whose products are large, gets all of them.
+Threads that share a step wait for the last of them, which HTTP or a client may hold up. So for decodes of a small model one core is left
+to those; prompts and large models, whose steps take long, get all of them.
 """
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import torch
 
-MANY = 48  # tokens of a step that make it worth all cores
+WORK = 2 << 30  # bytes of weights times tokens of a step that make it worth all cores
 
 
 class Threads:
@@ -21,17 +24,31 @@ class Threads:
 
 
 class SharedCores(Threads):
-    """For an engine that has its clients on the same machine."""
+    """For an engine that has its clients on the same machine. weight_bytes: that a step reads."""
 
-    def __init__(self) -> None:
-        self.all = torch.get_num_threads()
+    def __init__(self, weight_bytes: int) -> None:
+        self.all, self.weight_bytes = torch.get_num_threads(), weight_bytes
         self.few = max(1, self.all - 1)
 
     def use(self, num_tokens: int) -> int:
-        torch.set_num_threads(self.all if num_tokens >= MANY else self.few)
+        torch.set_num_threads(self.all if num_tokens * self.weight_bytes >= WORK else self.few)
         return torch.get_num_threads()
 
 
-def choose(device: torch.device) -> Threads:
+def choose(device: torch.device, weight_bytes: int) -> Threads:
     """What suits a server: OMP_NUM_THREADS, or a GPU, leaves nothing to choose."""
-    return Threads() if device.type != "cpu" or "OMP_NUM_THREADS" in os.environ else SharedCores()
+    return Threads() if device.type != "cpu" or "OMP_NUM_THREADS" in os.environ else SharedCores(weight_bytes)
+
+
+@cache
+def helpers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), "labkit-helper")
+
+
+def together(part: Callable[..., None], arguments: Sequence[tuple]) -> None:
+    """part(*each) of all arguments at the same time, the first on this thread. For kernels that need no interpreter."""
+    first, *others = arguments
+    helping = [helpers().submit(part, *other) for other in others]
+    part(*first)
+    for help in helping:
+        help.result()

@@ -6,48 +6,42 @@ needs no interpreter: so the requests of a step can be shared out among threads 
 """
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import torch
 
 from labkit.glassbox.attention import Batch, kv_rows
-from labkit.glassbox.kernels.linear import pack
 from labkit.glassbox.kernels.step import Tokens, Weights, forward
 from labkit.glassbox.kv_cache import KVCache
 from labkit.glassbox.model import CausalLM
 from labkit.glassbox.paged_attention import near
+from labkit.glassbox.threads import together
 
-LEAST = 8  # tokens of a thread, which reads all weights for them
-LARGEST = 64 << 20  # bytes of weights: beyond, products are large enough for torch's kernels, which share out each of them among all cores
-
-
-def can_compile(model: CausalLM) -> bool:
-    """Whether a loaded model with plain weights is one that `WholeStep` computes."""
-    config, weight = model.config, model.norm.weight
-    plain = weight.dtype is torch.float32 and weight.device.type == "cpu" and not config.o_bias and not config.mlp_bias
-    return plain and sum(parameter.nbytes for parameter in model.parameters()) <= LARGEST
+LEAST = 4  # tokens of a thread, which reads all weights for them
+LARGE = 64 << 20  # bytes of weights: beyond, a step that has not enough requests for all threads does better to share out each product
 
 
-def stack_weights(model: CausalLM) -> Weights:
-    """Copies of the weights, those of all layers side by side."""
+def stack_weights(model: CausalLM, panels: dict[str, np.ndarray]) -> Weights | None:
+    """The weights of a model whose linear layers are packed (`pack_linears`), those of all layers side by side; None for what this does
+    not compute."""
+    config = model.config
+    if len(panels) < 4 or config.o_bias or config.mlp_bias:
+        return None
 
-    def stacked(name: str, packed: bool = False) -> np.ndarray:
-        parts = [dict(layer.named_parameters()).get(name, torch.empty(0)).detach().numpy() for layer in model.layers]
-        return np.stack([pack(part) for part in parts] if packed else parts)
+    def stacked(name: str) -> np.ndarray:
+        return torch.stack([dict(layer.named_parameters()).get(name, torch.empty(0)).detach() for layer in model.layers]).numpy()
 
     return Weights(
         attention_norm=stacked("input_layernorm.weight"),
-        qkv=stacked("self_attn.qkv_proj.weight", packed=True),
+        qkv=panels["self_attn.qkv_proj"],
         qkv_bias=stacked("self_attn.qkv_proj.bias"),
         q_norm=stacked("self_attn.q_norm.weight"),
         k_norm=stacked("self_attn.k_norm.weight"),
-        o=stacked("self_attn.o_proj.weight", packed=True),
+        o=panels["self_attn.o_proj"],
         mlp_norm=stacked("post_attention_layernorm.weight"),
-        gate_up=stacked("mlp.gate_up_proj.weight", packed=True),
-        down=stacked("mlp.down_proj.weight", packed=True),
+        gate_up=panels["mlp.gate_up_proj"],
+        down=panels["mlp.down_proj"],
         norm=model.norm.weight.detach().numpy(),
-        lm_head=pack(model.lm_head.weight.detach().numpy()),
+        lm_head=model.lm_head.panels,
     )
 
 
@@ -57,9 +51,11 @@ class WholeStep:
     def __init__(self, model: CausalLM, weights: Weights, kv_cache: KVCache) -> None:
         self.weights, self.cache, self.block_size = weights, kv_cache.tensor.numpy(), kv_cache.block_size
         self.embeddings, self.rope, self.eps = model.embed_tokens.weight.detach().numpy(), model.rope.numpy(), model.norm.eps
-        self._helpers = ThreadPoolExecutor(torch.get_num_threads(), "labkit-step")
+        self.is_large = sum(array.nbytes for array in weights) > LARGE
 
-    def serves(self, batch: Batch) -> bool:
+    def serves(self, batch: Batch, threads: int) -> bool:
+        if self.is_large and batch.counts.sum() < LEAST * threads:
+            return False
         return bool(near(batch).all())
 
     def __call__(self, batch: Batch, token_ids: np.ndarray, rows: np.ndarray, threads: int) -> torch.Tensor:
@@ -74,11 +70,7 @@ class WholeStep:
             mine = Tokens(turns, tables, contexts, places.reshape(-1))
             forward(x[start:end], mine, self.cache, self.weights, self.eps, rows[low:high] - start, logits[low:high])
 
-        first, *others = share(batch, threads)
-        helping = [self._helpers.submit(part, *other) for other in others]
-        part(*first)
-        for help in helping:
-            help.result()
+        together(part, share(batch, threads))
         return torch.from_numpy(logits)
 
 

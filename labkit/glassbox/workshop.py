@@ -20,7 +20,7 @@ from labkit.glassbox.packed_linear import can_pack, pack_linears
 from labkit.glassbox.paged_attention import PagedAttention
 from labkit.glassbox.quantization import Quantization
 from labkit.glassbox.quantized_linear import weight_bytes
-from labkit.glassbox.whole_step import WholeStep, can_compile, stack_weights
+from labkit.glassbox.whole_step import WholeStep, stack_weights
 from labkit.models.registry import ModelError
 from labkit.quantization.errors import QuantizationError
 from labkit.quantization.methods import method
@@ -42,7 +42,7 @@ class Parts:
     quantization: Quantization
     model: CausalLM
     attention: AttentionBackend
-    stacked: Weights | None  # the same once more for `WholeStep`, where it can compute them
+    stacked: Weights | None  # the same for `WholeStep`, where it computes them
     weight_bytes: int
     block_bytes: int
 
@@ -63,10 +63,8 @@ class Workshop:
         repack = use_packed(self.options.linear_backend, self.dtype, self.device)
         model = self._load(self.dtype) if wanted.method is None else self._quantize(wanted, progress)
         weights = weight_bytes(model)
-        plain = wanted.method is None and self.config.quant_method is None
-        stacked = stack_weights(model) if repack and plain and not self.options.enforce_eager and can_compile(model) else None
-        if repack:
-            pack_linears(model)
+        panels = pack_linears(model) if repack else {}
+        stacked = None if self.options.enforce_eager else stack_weights(model, panels)
         return Parts(wanted, model, attention, stacked, weights, size)
 
     def pool(self, parts: Parts, num_blocks: int) -> KVCache:
@@ -147,5 +145,5 @@ def use_packed(name: str, dtype: torch.dtype, device: torch.device) -> bool:
     """auto: packed wherever it can be. Raises `OptionsError` where it is asked for and cannot."""
     possible = can_pack(dtype, device)
     if name == "packed" and not possible:
-        raise OptionsError(f"--linear-backend packed: this torch has no oneDNN kernels for {dtype} on {device.type}; use plain")
+        raise OptionsError(f"--linear-backend packed: no kernel for {dtype} on {device.type}; use plain")
     return possible and name != "plain"

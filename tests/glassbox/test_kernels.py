@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from labkit.glassbox import packed_linear
 from labkit.glassbox.kernels import compiler, vectors
 from labkit.glassbox.kernels.linear import linear, pack
 from labkit.glassbox.layers import RMSNorm
@@ -38,14 +39,30 @@ def test_rotation_turns_pairs_of_the_first_heads_and_leaves_the_others(tokens):
         assert result[:, 3:].equal(x[:, 3:])
 
 
+PRODUCTS = [(1, 64, 64), (3, 30, 7), (8, 256, 512), (39, 100, 9), (135, 17, 70)]  # rows, inputs, outputs
+
+
 @pytest.mark.parametrize("add", [False, True])
-@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(1, 64, 64), (3, 30, 7), (8, 256, 512), (39, 100, 9), (135, 17, 70)])
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), PRODUCTS)
 def test_linear_is_the_matrix_product(rows, inputs, outputs, add):
     rng = np.random.default_rng(0)
-    x, weight, output = (rng.standard_normal(shape, dtype=np.float32) for shape in ((rows, inputs), (outputs, inputs), (rows, outputs)))
-    expected = x.astype(np.float64) @ weight.T.astype(np.float64) + (output if add else 0)
-    linear(x, pack(weight), add, output)
-    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
+    x, weight, output = (rng.standard_normal(shape, dtype=np.float32) for shape in ((rows, inputs), (outputs, inputs), (rows, outputs + 8)))
+    before, expected = output.copy(), x.astype(np.float64) @ weight.T.astype(np.float64)
+    written = output[:, : outputs + 5].copy()
+    linear(x, pack(weight), add, written, 5)
+    np.testing.assert_allclose(written[:, 5:], expected + (before[:, 5 : outputs + 5] if add else 0), rtol=1e-4, atol=1e-4)
+    assert (written[:, :5] == before[:, :5]).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), PRODUCTS)
+def test_a_product_that_threads_share_out_is_the_same(rows, inputs, outputs, threads, monkeypatch):
+    monkeypatch.setattr(packed_linear, "WORTH", 0)
+    rng = np.random.default_rng(0)
+    x, weight = (rng.standard_normal(shape, dtype=np.float32) for shape in ((rows, inputs), (outputs, inputs)))
+    output = np.full((rows, outputs), np.nan, np.float32)
+    packed_linear.multiply(x, pack(weight), output, threads)
+    np.testing.assert_allclose(output, x.astype(np.float64) @ weight.T.astype(np.float64), rtol=1e-4, atol=1e-4)
 
 
 def test_swiglu_is_torchs_also_far_from_zero():

@@ -48,7 +48,7 @@ def test_logits_and_cache_are_those_of_the_same_step_layer_by_layer(kind, name, 
     batch, token_ids, rows = step(name, runner)
     cache = runner.kv_cache.tensor
     before = cache.normal_(generator=torch.Generator().manual_seed(1)).clone()
-    assert runner.whole.serves(batch)
+    assert runner.whole.serves(batch, 1)
     logits = runner.whole(batch, token_ids, rows, threads)
     written = cache.clone()
     cache.copy_(before)
@@ -61,8 +61,8 @@ def test_logits_and_cache_are_those_of_the_same_step_layer_by_layer(kind, name, 
 def test_what_it_does_not_compute_goes_layer_by_layer(model_folder):
     runner = runner_of(model_folder("llama"))
     tables = np.arange(60).reshape(2, 30)
-    assert runner.whole.serves(Batch(np.array([0, 200]), np.array([NEAR, 1]), tables, 8))
-    assert not runner.whole.serves(Batch(np.array([0, 200]), np.array([NEAR + 1, 1]), tables, 8)), "a long prompt's chunk"
+    assert runner.whole.serves(Batch(np.array([0, 200]), np.array([NEAR, 1]), tables, 8), 1)
+    assert not runner.whole.serves(Batch(np.array([0, 200]), np.array([NEAR + 1, 1]), tables, 8), 1), "a long prompt's chunk"
     for options in (
         {"enforce_eager": True}, {"attention_backend": "gather"}, {"linear_backend": "plain"}, {"dtype": "bfloat16"},
         {"kv_cache_dtype": "int8"}, {"quantization": "rtn", "quantization_group_size": 16},

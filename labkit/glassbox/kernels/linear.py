@@ -20,21 +20,21 @@ def pack(weight: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def linear(x: np.ndarray, panels: np.ndarray, add: bool, output: np.ndarray) -> None:
-    """x [M, K] times the weight [N, K] whose `pack` is `panels` -> output [M, N], or added to it."""
-    columns, size = output.shape[1], x.shape[1] * WIDTH
+def linear(x: np.ndarray, panels: np.ndarray, add: bool, output: np.ndarray, first: int) -> None:
+    """x [M, K] times the weight whose `pack` is `panels` -> the columns of output [M, any] from `first` on, or added to them."""
+    columns, size = min(output.shape[1] - first, len(panels) * WIDTH), x.shape[1] * WIDTH
     weights = panels.reshape(-1)
     whole = columns // WIDTH
     for start in range(0, x.shape[0], BAND):
         end = min(start + BAND, x.shape[0])
         for panel in range(whole):
-            product(x, start, end, weights, panel * size, add, output, panel * WIDTH)
+            product(x, start, end, weights, panel * size, add, output, first + panel * WIDTH)
         if columns % WIDTH:
-            rest = np.empty((x.shape[0], WIDTH), np.float32)
+            rest, begin = np.empty((x.shape[0], WIDTH), np.float32), first + whole * WIDTH
             product(x, start, end, weights, whole * size, False, rest, 0)
             for m in range(start, end):
-                for n in range(whole * WIDTH, columns):
-                    output[m, n] = rest[m, n - whole * WIDTH] + (output[m, n] if add else np.float32(0))
+                for n in range(columns % WIDTH):
+                    output[m, begin + n] = rest[m, n] + (output[m, begin + n] if add else np.float32(0))
 
 
 @kernel

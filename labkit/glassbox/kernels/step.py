@@ -49,7 +49,7 @@ def forward(x: np.ndarray, tokens: Tokens, cache: np.ndarray, weights: Weights, 
     hidden = np.empty((count, intermediate), np.float32)
     for layer in range(weights.qkv.shape[0]):
         rms_norm(x, weights.attention_norm[layer], eps, normed)
-        linear(normed, weights.qkv[layer], False, qkv.reshape(count, -1))
+        linear(normed, weights.qkv[layer], False, qkv.reshape(count, -1), 0)
         if weights.qkv_bias.shape[1]:
             add_bias(qkv.reshape(count, -1), weights.qkv_bias[layer])
         if weights.q_norm.shape[1]:
@@ -60,13 +60,13 @@ def forward(x: np.ndarray, tokens: Tokens, cache: np.ndarray, weights: Weights, 
         rotate(qkv, heads + kv_heads, tokens.turns)
         store(qkv[:, heads:], tokens.kv_rows, cache[layer].reshape(-1, head_dim))
         paged_decode(qkv, cache[layer], tokens.tables, tokens.contexts, attended)
-        linear(attended.reshape(count, -1), weights.o[layer], True, x)
+        linear(attended.reshape(count, -1), weights.o[layer], True, x, 0)
         rms_norm(x, weights.mlp_norm[layer], eps, normed)
-        linear(normed, weights.gate_up[layer], False, gate_up)
+        linear(normed, weights.gate_up[layer], False, gate_up, 0)
         swiglu(gate_up, hidden)
-        linear(hidden, weights.down[layer], True, x)
+        linear(hidden, weights.down[layer], True, x, 0)
     last = np.empty((len(rows), x.shape[1]), np.float32)
     for i in range(len(rows)):
         last[i] = x[rows[i]]
     rms_norm(last, weights.norm, eps, last)
-    linear(last, weights.lm_head, False, logits)
+    linear(last, weights.lm_head, False, logits, 0)

@@ -33,22 +33,23 @@ def paged_decode(query: np.ndarray, kv_layer: np.ndarray, tables: np.ndarray, co
         num_blocks = -(-context // block_size)
         for kv_head in range(num_kv_heads):  # the heads that share it go over its keys and values together
             heads = kv_head * group_size, (kv_head + 1) * group_size
+            if kv_head + 1 < num_kv_heads:
+                next_keys = kv_layer[tables[request, 0], 0, kv_head + 1]
+            else:
+                next_keys = kv_layer[tables[min(request + 1, num_requests - 1), 0], 0, 0]
             for logical in range(num_blocks):
-                if logical + 1 < num_blocks:
-                    next_keys = kv_layer[tables[request, logical + 1], 0, kv_head]
-                elif kv_head + 1 < num_kv_heads:
-                    next_keys = kv_layer[tables[request, 0], 0, kv_head + 1]
-                else:
-                    next_keys = kv_layer[tables[min(request + 1, num_requests - 1), 0], 0, 0]
-                block = kv_layer[tables[request, logical]]
-                first, count = logical * block_size, min(block_size, context - logical * block_size)
-                dot(query[request], heads, block[0, kv_head], weights, first, count, next_keys, block[1, kv_head])
+                keys, first, count = kv_layer[tables[request, logical], 0, kv_head], logical * block_size, context - logical * block_size
+                more = logical + 1 < num_blocks
+                soon = kv_layer[tables[request, logical + 1], 0, kv_head] if more else kv_layer[tables[request, 0], 1, kv_head]
+                dot(query[request], heads, keys, weights, first, min(block_size, count), soon)
             for head in range(group_size):
                 softmax(weights[head], bits, context, scale)
             output[request, heads[0] : heads[1]] = 0
             for logical in range(num_blocks):
-                first, count = logical * block_size, min(block_size, context - logical * block_size)
-                add(weights, first, count, kv_layer[tables[request, logical], 1, kv_head], output[request], heads)
+                values, first, count = kv_layer[tables[request, logical], 1, kv_head], logical * block_size, context - logical * block_size
+                more = logical + 1 < num_blocks
+                soon = kv_layer[tables[request, logical + 1], 1, kv_head] if more else next_keys
+                add(weights, first, min(block_size, count), values, output[request], heads, soon)
 
 
 @kernel
@@ -60,14 +61,12 @@ def ask(vectors: np.ndarray, row: int) -> None:
 
 
 @kernel
-def dot(q, heads, keys, weights, first, count, next_keys, values):
+def dot(q, heads, keys, weights, first, count, soon):
     """Rows [heads[0], heads[1]) of q [num_heads, head_dim] times the first `count` of keys [block_size, head_dim], into `weights`
-    [group_size, slots] from slot `first` on. What is read next is asked for on the way: all at once would be more than a core can
-    have under way."""
+    [group_size, slots] from slot `first` on. `soon`, the vectors that are read after these, are asked for on the way."""
     together = count // ROWS * ROWS
     for row in range(0, together, ROWS):
-        ask(values, row)
-        ask(next_keys, row)
+        ask(soon, row)
         for head in range(heads[0], heads[1]):
             a = b = c = d = np.float32(0)
             for i in range(q.shape[1]):
@@ -86,11 +85,12 @@ def dot(q, heads, keys, weights, first, count, next_keys, values):
 
 
 @kernel
-def add(weights, first, count, values, out, heads):
+def add(weights, first, count, values, out, heads, soon):
     """To rows [heads[0], heads[1]) of out [num_heads, head_dim] the first `count` of values [block_size, head_dim], each times its one of
-    `weights` [group_size, slots], which begin at slot `first`."""
+    `weights` [group_size, slots], which begin at slot `first`. `soon` as in `dot`."""
     together = count // ROWS * ROWS
     for row in range(0, together, ROWS):
+        ask(soon, row)
         for head in range(heads[0], heads[1]):
             at, slot = head - heads[0], first + row
             a, b, c, d = weights[at, slot], weights[at, slot + 1], weights[at, slot + 2], weights[at, slot + 3]

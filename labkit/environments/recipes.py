@@ -91,9 +91,9 @@ def server(name: str) -> Recipe:
         return Recipe(
             locks=("references.txt",),
             torch="torch-cpu.txt",
-            proof="import bitsandbytes, llmcompressor, torchao.quantization, transformers",
-            disk=1_500_000_000,
-            download=500_000_000,
+            proof="import bitsandbytes, llmcompressor, torchao.quantization, transformers, triton",
+            disk=2_200_000_000,
+            download=700_000_000,
         )
     raise InstallError(f"there is no environment called {name!r}: labkit installs {', '.join(NAMES)}")
 

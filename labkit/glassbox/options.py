@@ -37,7 +37,7 @@ class EngineOptions:
     load_format: str = "auto"  # "dummy": random weights of the configured shape
     attention_backend: str = "auto"  # paged: reads the KV cache where it is; gather: copies each request's blocks together first
     linear_backend: str = "auto"  # packed: weights rearranged for the CPU's kernel when they are loaded; plain: as in the checkpoint
-    enforce_eager: bool = False  # compute layer by layer in torch, never a step as one compiled function
+    enforce_eager: bool = False  # compute layer by layer in torch, never a step as one compiled function or a CUDA graph
     quantization: str | None = None  # method of labkit.quantization; None or "none": weights as in the checkpoint
     quantization_bits: int | None = None  # None: the method's own
     quantization_group_size: int | None = None  # weights that share a scale; None: the method's own

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from labkit.glassbox.attention import AttentionBackend, AttentionMetadata, Batch, kv_rows
+from labkit.glassbox.gpu.decode_graphs import DecodeGraphs
 from labkit.glassbox.kv_cache import KVCache
 from labkit.glassbox.model import CausalLM
 from labkit.glassbox.plan import Plan
@@ -29,7 +30,7 @@ class ModelRunner:
         sampler: Sampler,
         device: torch.device,
         workshop: Workshop | None = None,
-        whole: WholeStep | None = None,
+        whole: WholeStep | DecodeGraphs | None = None,
     ) -> None:
         self.model, self.kv_cache, self.attention, self.sampler, self.device = model, kv_cache, attention, sampler, device
         self.workshop = workshop  # of the model, where it can be quantized otherwise

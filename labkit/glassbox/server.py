@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     add("--load-format", help="auto, safetensors, or dummy for random weights of the configured shape")
     add("--attention-backend", choices=ATTENTION_BACKENDS, help="paged: read the KV cache where it is; gather: the readable way")
     add("--linear-backend", choices=LINEAR_BACKENDS, help="packed: weights rearranged for the CPU's kernel; plain: the readable way")
-    add("--enforce-eager", action=switch, help="compute layer by layer in torch, never a step as one compiled function")
+    add("--enforce-eager", action=switch, help="compute layer by layer in torch, never a step as one compiled function or a CUDA graph")
     add("--quantization", metavar="METHOD", help=f"quantize the weights: none, {', '.join(METHODS)}")
     add("--quantization-bits", type=int, help="bits of a weight (default: the method's own)")
     add("--quantization-group-size", type=int, help="weights that share a scale (default: the method's own)")

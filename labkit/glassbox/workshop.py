@@ -10,6 +10,8 @@ import torch
 
 from labkit.glassbox.attention import AttentionBackend
 from labkit.glassbox.gather_attention import GatherAttention
+from labkit.glassbox.gpu.attention import TritonAttention, has_triton
+from labkit.glassbox.gpu.decode_graphs import DecodeGraphs
 from labkit.glassbox.kernels.step import Weights
 from labkit.glassbox.kv_cache import KVCache, block_bytes
 from labkit.glassbox.loader import load_model, put_weights, targets
@@ -73,11 +75,14 @@ class Workshop:
         kv_cache_dtype = parts.quantization.kv_cache_dtype
         return KVCache(self.config, num_blocks, self.options.block_size, self.dtype, self.device, kv_cache_dtype)
 
-    def whole_step(self, parts: Parts, kv_cache: KVCache) -> WholeStep | None:
-        """The compiled step over these parts; None where they are computed layer by layer."""
-        if parts.stacked is None or not isinstance(parts.attention, PagedAttention):
-            return None
-        return WholeStep(parts.model, parts.stacked, kv_cache)
+    def whole_step(self, parts: Parts, kv_cache: KVCache) -> WholeStep | DecodeGraphs | None:
+        """A quicker way for most steps over these parts; None where all are computed layer by layer."""
+        if parts.stacked is not None and isinstance(parts.attention, PagedAttention):
+            return WholeStep(parts.model, parts.stacked, kv_cache)
+        plain = parts.quantization.method is None and self.config.quant_method is None
+        if plain and isinstance(parts.attention, TritonAttention) and not self.options.enforce_eager:
+            return DecodeGraphs(parts.model, kv_cache, parts.attention, self.options.max_num_seqs, self.options.max_model_len)
+        return None
 
     def _load(self, dtype: torch.dtype) -> CausalLM:
         options = self.options
@@ -134,10 +139,13 @@ def choose_attention(
     """auto: paged wherever it can run. Raises `OptionsError` where it is asked for and cannot."""
     if name != "gather" and device.type == "cpu" and dtype == PagedAttention.DTYPE and kv_cache_dtype == "auto":
         return PagedAttention(config, dtype, device)
+    if name != "gather" and device.type == "cuda" and kv_cache_dtype == "auto" and has_triton():
+        return TritonAttention(config, dtype, device)
     if name == "paged" and kv_cache_dtype != "auto":
         raise OptionsError(f"--attention-backend paged: no kernel reads a KV cache in {kv_cache_dtype} where it is; use auto or gather")
     if name == "paged":
-        raise OptionsError(f"--attention-backend paged: no kernel for {dtype} on {device.type}")
+        remedy = "; install Triton, which CUDA builds of torch for Linux bring along" if device.type == "cuda" else ""
+        raise OptionsError(f"--attention-backend paged: no kernel for {dtype} on {device.type}{remedy}")
     return GatherAttention(config, dtype, device)
 
 

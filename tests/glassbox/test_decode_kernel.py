@@ -1,0 +1,62 @@
+"""The GPU's attention kernel gives what a loop over requests and heads gives: in Triton's interpreter, which needs no GPU."""
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from labkit.environments.install import install
+
+pytestmark = pytest.mark.skipif(
+    not (platform.system() == "Linux" and platform.machine() == "x86_64"), reason="the environment with Triton is locked for x86-64 Linux"
+)
+CASES = {  # num_heads, num_kv_heads, head_dim, block_size, dtype; 64 is the kernel's tile
+    "0": (4, 2, 64, 16, torch.float32),
+    "1": (6, 2, 24, 5, torch.float32),
+    "2": (3, 3, 80, 1, torch.float32),
+    "3": (8, 1, 64, 32, torch.bfloat16),
+}
+CONTEXTS = [1, 7, 63, 64, 65, 150]
+NUM_BLOCKS = 200
+
+
+def make(heads: int, kv_heads: int, head_dim: int, block_size: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    contexts = torch.tensor(CONTEXTS)
+    blocks = -(-max(CONTEXTS) // block_size)
+    return {
+        "query": torch.randn(len(contexts), heads, head_dim, generator=draw).to(dtype),
+        "cache": torch.randn(NUM_BLOCKS, 2, kv_heads, block_size, head_dim, generator=draw).to(dtype),
+        "tables": torch.stack([torch.randperm(NUM_BLOCKS, generator=draw)[:blocks] for _ in contexts]),
+        "contexts": contexts,
+    }
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> dict[str, torch.Tensor]:
+    folder = tmp_path_factory.mktemp("kernel")
+    cases = {f"{name}.{number}": part for number, case in CASES.items() for name, part in make(*case).items()}
+    save_file(cases, folder / "cases.safetensors")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    program = Path(__file__).with_name("decode_kernel_program.py")
+    done = subprocess.run([install("references").python, "-P", program, folder], capture_output=True, text=True, env=environ, cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return load_file(folder / "results.safetensors")
+
+
+@pytest.mark.parametrize("number", CASES)
+def test_the_kernel_gives_what_a_loop_over_requests_and_heads_gives(results, number):
+    heads, kv_heads, head_dim, _, dtype = CASES[number]
+    case, rows = make(*CASES[number]), []
+    for query, table, context in zip(case["query"].double(), case["tables"], case["contexts"], strict=True):
+        slots = case["cache"].double()[table].permute(1, 2, 0, 3, 4).flatten(2, 3)  # [2, num_kv_heads, slots, head_dim]
+        keys, values = slots[:, :, :context].repeat_interleave(heads // kv_heads, 1)
+        weights = (keys @ query[:, :, None] * head_dim**-0.5).softmax(1)
+        rows.append((weights * values).sum(1))
+    exact = dtype is torch.float32
+    torch.testing.assert_close(results[number].double(), torch.stack(rows), rtol=1e-4 if exact else 1e-2, atol=1e-5 if exact else 1e-2)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
+import numpy as np
 import torch
 
 WORK = 2 << 30  # bytes of weights times tokens of a step that make it worth all cores
@@ -52,3 +53,11 @@ def together(part: Callable[..., None], arguments: Sequence[tuple]) -> None:
     part(*first)
     for help in helping:
         help.result()
+
+
+def share(sizes: Sequence[int], parts: int) -> list[tuple[int, int]]:
+    """Things of these sizes as `parts` ranges of them or fewer, one after the other, of about the same size together."""
+    ends = np.cumsum(sizes)
+    nearest = np.searchsorted(ends, [ends[-1] * i / parts for i in range(1, parts)]) + 1
+    bounds = np.unique([0, *nearest, len(ends)])
+    return list(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))

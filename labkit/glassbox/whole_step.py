@@ -13,11 +13,12 @@ from labkit.glassbox.attention import Batch, kv_rows
 from labkit.glassbox.kernels.step import Tokens, Weights, forward
 from labkit.glassbox.kv_cache import KVCache
 from labkit.glassbox.model import CausalLM
-from labkit.glassbox.paged_attention import near
-from labkit.glassbox.threads import together
+from labkit.glassbox.threads import share, together
 
 LEAST = 4  # tokens of a thread, which reads all weights for them
-LARGE = 64 << 20  # bytes of weights: beyond, a step that has not enough requests for all threads does better to share out each product
+FEW = 64  # tokens of a step for which a small model's threads need not be busy all alike
+LARGE = 64 << 20  # bytes of weights, beyond which a model is not small
+UNEVEN = 1.5  # times its fair share that the busiest thread may have
 
 
 def stack_weights(model: CausalLM, panels: dict[str, np.ndarray]) -> Weights | None:
@@ -46,7 +47,7 @@ def stack_weights(model: CausalLM, panels: dict[str, np.ndarray]) -> Weights | N
 
 
 class WholeStep:
-    """For steps all of whose tokens are near the beginning of their request, or decodes (`paged_attention.near`)."""
+    """Steps that can be shared out well among threads, request by request; others do better to share out each product."""
 
     def __init__(self, model: CausalLM, weights: Weights, kv_cache: KVCache) -> None:
         self.weights, self.cache, self.block_size = weights, kv_cache.tensor.numpy(), kv_cache.block_size
@@ -54,34 +55,28 @@ class WholeStep:
         self.is_large = sum(array.nbytes for array in weights) > LARGE
 
     def serves(self, batch: Batch, threads: int) -> bool:
-        if self.is_large and batch.counts.sum() < LEAST * threads:
-            return False
-        return bool(near(batch).all())
+        total = int(batch.counts.sum())
+        if total < FEW and not self.is_large:
+            return True
+        bounds = [*batch.first, total]
+        return max(bounds[end] - bounds[begin] for begin, end in parts(batch, threads)) * threads <= UNEVEN * total
 
     def __call__(self, batch: Batch, token_ids: np.ndarray, rows: np.ndarray, threads: int) -> torch.Tensor:
         """token_ids [T]; rows [N], ascending: tokens whose successor is wanted -> logits [N, vocab_size]."""
         x, logits = self.embeddings[token_ids], np.empty((len(rows), len(self.embeddings)), np.float32)
         places = kv_rows(*batch.locate(), self.cache.shape[3], self.block_size).reshape(len(x), -1)
-        tokens = self.rope[batch.positions], batch.tables[batch.owners], batch.positions + 1, places
+        turns, bounds = self.rope[batch.positions], [*batch.first, len(x)]
 
-        def part(start: int, end: int) -> None:
-            turns, tables, contexts, places = (array[start:end] for array in tokens)
-            low, high = np.searchsorted(rows, (start, end))
-            mine = Tokens(turns, tables, contexts, places.reshape(-1))
-            forward(x[start:end], mine, self.cache, self.weights, self.eps, rows[low:high] - start, logits[low:high])
+        def part(begin: int, end: int) -> None:
+            own, (start, stop) = slice(begin, end), (bounds[begin], bounds[end])
+            tokens = Tokens(turns[start:stop], places[start:stop].reshape(-1), batch.starts[own], batch.counts[own], batch.tables[own])
+            low, high = np.searchsorted(rows, (start, stop))
+            forward(x[start:stop], tokens, self.cache, self.weights, self.eps, rows[low:high] - start, logits[low:high])
 
-        together(part, share(batch, threads))
+        together(part, parts(batch, threads))
         return torch.from_numpy(logits)
 
 
-def share(batch: Batch, parts: int) -> list[tuple[int, int]]:
-    """The tokens of a step as `parts` ranges or fewer, of about the same length, none of which ends inside a request: the tokens of one
-    look at each other's keys, those of two do not."""
-    total = int(batch.counts.sum())
-    parts = min(parts, total // LEAST)
-    if parts < 2:
-        return [(0, total)]
-    starts = batch.first
-    nearest = np.searchsorted(starts, [total * i // parts for i in range(1, parts)]).clip(max=len(starts) - 1)
-    bounds = np.unique([0, *starts[nearest], total])
-    return list(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
+def parts(batch: Batch, threads: int) -> list[tuple[int, int]]:
+    """Ranges of requests for as many threads as are worth it. The tokens of one request look at each other's keys; those of two do not."""
+    return share(batch.counts, max(1, min(threads, int(batch.counts.sum()) // LEAST)))

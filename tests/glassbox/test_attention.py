@@ -21,6 +21,7 @@ BATCHES = {
     "one decode": ([7], [1]),
     "prefills": ([0, 0, 9], [3, 40, 17]),
     "both, mixed up": ([0, 20, 16, 3, 200], [9, 1, 5, 1, 1]),
+    "a long chunk": ([70, 0], [75, 1]),
 }
 
 
@@ -61,8 +62,10 @@ def by_hand(batch: Batch, query: torch.Tensor, cache: torch.Tensor, shape: Model
 @pytest.mark.parametrize("name", BATCHES)
 @pytest.mark.parametrize("block_size", [1, 4, 16])
 @pytest.mark.parametrize("heads", [(1, 4), (2, 2), (3, 1)], ids=str)
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("backend", [GatherAttention, PagedAttention])
-def test_a_backend_gives_what_a_loop_over_requests_and_heads_gives(backend, heads, block_size, name):
+def test_a_backend_gives_what_a_loop_over_requests_and_heads_gives(backend, threads, heads, block_size, name, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     shape = config(*heads)
     batch, query, cache = step(name, block_size, shape)
     attend = backend(shape, torch.float32, CPU).prepare(batch)

@@ -7,9 +7,8 @@ import torch
 
 from labkit.glassbox import Engine, EngineOptions, SamplingParams
 from labkit.glassbox.attention import Batch
-from labkit.glassbox.paged_attention import NEAR
 from labkit.glassbox.runner import ModelRunner
-from labkit.glassbox.whole_step import LEAST, share
+from labkit.glassbox.threads import share
 from labkit.models import folder
 
 STEPS = {
@@ -17,6 +16,7 @@ STEPS = {
     "one decode": ([7], [1]),
     "prompts": ([0, 0, 9, 0], [3, 40, 17, 1]),
     "both": ([0, 20, 16, 3, 200], [9, 1, 5, 1, 1]),
+    "a long chunk": ([60, 3], [150, 1]),
 }
 
 
@@ -58,11 +58,21 @@ def test_logits_and_cache_are_those_of_the_same_step_layer_by_layer(kind, name, 
     assert changed == len(token_ids) * 2 * before.shape[0] * before.shape[3], "a key and a value for each token, layer and head"
 
 
+def test_a_step_that_threads_cannot_share_out_goes_layer_by_layer(model_folder):
+    whole = runner_of(model_folder("llama")).whole
+
+    def serves(counts: list[int], threads: int) -> bool:
+        tables = np.zeros((len(counts), 30), dtype=np.int64)
+        return whole.serves(Batch(np.zeros(len(counts), dtype=np.int64), np.array(counts), tables, 8), threads)
+
+    assert serves([200], 1) and serves([100, 100], 2) and serves([1] * 32, 2)
+    assert not serves([200], 2) and not serves([1, 1, 200], 2)
+    assert serves([1], 2), "too little to share out"
+    whole.is_large = True
+    assert not serves([1], 2) and not serves([1] * 5, 2)
+
+
 def test_what_it_does_not_compute_goes_layer_by_layer(model_folder):
-    runner = runner_of(model_folder("llama"))
-    tables = np.arange(60).reshape(2, 30)
-    assert runner.whole.serves(Batch(np.array([0, 200]), np.array([NEAR, 1]), tables, 8), 1)
-    assert not runner.whole.serves(Batch(np.array([0, 200]), np.array([NEAR + 1, 1]), tables, 8), 1), "a long prompt's chunk"
     for options in (
         {"enforce_eager": True}, {"attention_backend": "gather"}, {"linear_backend": "plain"}, {"dtype": "bfloat16"},
         {"kv_cache_dtype": "int8"}, {"quantization": "rtn", "quantization_group_size": 16},
@@ -93,13 +103,11 @@ def test_a_switch_of_the_kv_cache_takes_it_away_and_brings_it_back(model_folder)
     assert [output.token_ids for output in engine.generate(prompts, params)] == before
 
 
-@pytest.mark.parametrize("counts", [[1] * 32, [64] * 5, [1, 1, 500, 1], [500, 1], [1, 500], [7], [1] * 9])
+@pytest.mark.parametrize("sizes", [[1] * 32, [64] * 5, [1, 1, 500, 1], [500, 1], [1, 500], [7], [1] * 9])
 @pytest.mark.parametrize("parts", [1, 2, 3, 8])
-def test_the_tokens_of_a_request_stay_together_and_all_are_shared_out(counts, parts):
-    batch = Batch(np.zeros(len(counts), dtype=np.int64), np.array(counts), np.zeros((len(counts), 1), dtype=np.int64), 512)
-    ranges = share(batch, parts)
-    assert [start for start, _ in ranges] == [0, *(end for _, end in ranges[:-1])] and ranges[-1][1] == sum(counts)
-    assert {start for start, _ in ranges} <= set(batch.first.tolist())
-    assert len(ranges) <= max(1, min(parts, sum(counts) // LEAST))
-    if counts == [1] * 32 and parts == 2:
+def test_all_are_shared_out_once_and_in_order(sizes, parts):
+    ranges = share(sizes, parts)
+    assert [begin for begin, _ in ranges] == [0, *(end for _, end in ranges[:-1])] and ranges[-1][1] == len(sizes)
+    assert all(begin < end for begin, end in ranges) and len(ranges) <= parts
+    if sizes == [1] * 32 and parts == 2:
         assert ranges == [(0, 16), (16, 32)]

@@ -7,7 +7,7 @@ import numpy as np
 
 from labkit.glassbox.kernels.compiler import kernel
 from labkit.glassbox.kernels.linear import linear
-from labkit.glassbox.kernels.paged import paged_decode
+from labkit.glassbox.kernels.paged import paged_attention
 from labkit.glassbox.kernels.vectors import add_bias, rms_norm, rotate, store, swiglu
 
 
@@ -28,12 +28,13 @@ class Weights(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """T tokens of a step. Each attends as a decode does: to the slots of its request up to its own."""
+    """The T tokens of R requests, see `paged.paged_attention`."""
 
     turns: np.ndarray  # [T, 2, head_dim] rows of `rope.rope_table`
-    tables: np.ndarray  # [T, N] block ids of its request
-    contexts: np.ndarray  # [T] slots it sees
-    kv_rows: np.ndarray  # [T * 2 * num_kv_heads] where its key and value go, see `attention.kv_rows`
+    kv_rows: np.ndarray  # [T * 2 * num_kv_heads] where keys and values go, see `attention.kv_rows`
+    starts: np.ndarray  # [R]
+    counts: np.ndarray  # [R]
+    tables: np.ndarray  # [R, N]
 
 
 @kernel
@@ -59,7 +60,7 @@ def forward(x: np.ndarray, tokens: Tokens, cache: np.ndarray, weights: Weights, 
                 rms_norm(keys, weights.k_norm[layer], eps, keys)
         rotate(qkv, heads + kv_heads, tokens.turns)
         store(qkv[:, heads:], tokens.kv_rows, cache[layer].reshape(-1, head_dim))
-        paged_decode(qkv, cache[layer], tokens.tables, tokens.contexts, attended)
+        paged_attention(qkv, cache[layer], tokens.starts, tokens.counts, tokens.tables, (0, kv_heads), attended)
         linear(attended.reshape(count, -1), weights.o[layer], True, x, 0)
         rms_norm(x, weights.mlp_norm[layer], eps, normed)
         linear(normed, weights.gate_up[layer], False, gate_up, 0)

@@ -78,6 +78,24 @@ def exp2(numbers: np.ndarray, bits: np.ndarray, count: int) -> None:
 
 
 @kernel
+def softmax(scores: np.ndarray, bits: np.ndarray, count: int, scale: float) -> None:
+    """Of the first `count` scores, float32, times `scale`, in place. `bits` is int32 room for as many."""
+    peak = scores[0]
+    for i in range(count):
+        peak = max(peak, scores[i])
+    factor = np.float32(scale * LOG2_E)
+    for i in range(count):
+        scores[i] = max((scores[i] - peak) * factor, np.float32(-126))  # at most 0, and below this nothing to speak of
+    exp2(scores, bits, count)
+    total = np.float32(0)
+    for i in range(count):
+        total += scores[i]
+    share = np.float32(1) / total
+    for i in range(count):
+        scores[i] *= share
+
+
+@kernel
 def swiglu(gate_up: np.ndarray, output: np.ndarray) -> None:
     """gate_up [T, 2 * size] -> output [T, size]: silu of the first half times the second."""
     size = output.shape[1]

@@ -78,5 +78,16 @@ class WholeStep:
 
 
 def parts(batch: Batch, threads: int) -> list[tuple[int, int]]:
-    """Ranges of requests for as many threads as are worth it. The tokens of one request look at each other's keys; those of two do not."""
-    return share(batch.counts, max(1, min(threads, int(batch.counts.sum()) // LEAST)))
+    """Ranges of requests for as many threads as are worth it; one range where requests read each other's new keys, which no thread waits
+    for."""
+    ranges = share(batch.counts, max(1, min(threads, int(batch.counts.sum()) // LEAST)))
+    return [(0, len(batch.counts))] if len(ranges) > 1 and reads_new_blocks(batch) else ranges
+
+
+def reads_new_blocks(batch: Batch) -> bool:
+    """Whether a request reads a block that another one fills in this very step: `KVCacheManager` lets it share those."""
+    first, last = batch.starts // batch.block_size, (batch.contexts - 1) // batch.block_size
+    logical = np.arange(batch.tables.shape[1])
+    before = logical < first[:, None]
+    new = ~before & (logical <= last[:, None])
+    return bool(np.isin(batch.tables[before], batch.tables[new]).any())

@@ -9,6 +9,7 @@ from labkit.glassbox import Engine, EngineOptions, SamplingParams
 from labkit.glassbox.attention import Batch
 from labkit.glassbox.runner import ModelRunner
 from labkit.glassbox.threads import share
+from labkit.glassbox.whole_step import parts
 from labkit.models import folder
 
 STEPS = {
@@ -70,6 +71,24 @@ def test_a_step_that_threads_cannot_share_out_goes_layer_by_layer(model_folder):
     assert serves([1], 2), "too little to share out"
     whole.is_large = True
     assert not serves([1], 2) and not serves([1] * 5, 2)
+
+
+@torch.inference_mode()
+def test_who_shares_a_block_that_is_filled_in_the_same_step_is_computed_by_the_same_thread(model_folder, monkeypatch):
+    """Its keys must have been written in every layer before they are read."""
+    monkeypatch.setattr("labkit.glassbox.whole_step.LEAST", 2)
+    runner = runner_of(model_folder("llama"))
+    starts, counts = np.array([0, 16, 0]), np.array([20, 7, 9])
+    alone = Batch(starts, counts, np.array([[5, 6, 7], [8, 9, 10], [11, 12, 0]]), 8)
+    sharing = Batch(starts, counts, np.array([[5, 6, 7], [5, 6, 10], [11, 12, 0]]), 8)
+    assert len(parts(alone, 3)) > 1
+    assert parts(sharing, 3) == [(0, 3)]
+    filled_by_a_decode = Batch(np.array([15, 16]), np.array([1, 3]), np.array([[3, 4, 0], [3, 4, 9]]), 8)
+    assert parts(filled_by_a_decode, 2) == [(0, 2)]
+    token_ids, rows = np.arange(3, 39), np.array([19, 26, 35])
+    logits = runner.whole(sharing, token_ids, rows, 3)
+    runner.kv_cache.tensor.normal_()
+    torch.testing.assert_close(logits, runner.layer_by_layer(sharing, token_ids, rows), rtol=1e-3, atol=1e-3)
 
 
 def test_what_it_does_not_compute_goes_layer_by_layer(model_folder):

@@ -75,8 +75,7 @@ def test_swiglu_is_torchs_also_far_from_zero():
 
 def test_exp2_is_numpys():
     numbers = np.linspace(-126, 126, 5000, dtype=np.float32)
-    result = numbers.copy()
-    vectors.exp2(result, np.empty(len(numbers), np.int32), len(numbers))
+    result = np.array([vectors.exp2(number) for number in numbers])
     np.testing.assert_allclose(result, np.exp2(numbers.astype(np.float64)), rtol=1e-6)
 
 

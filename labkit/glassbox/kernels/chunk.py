@@ -25,7 +25,6 @@ def chunk(query, token, count, kv_layer, table, start, kv_head, output):
     scale = np.float32(1 / math.sqrt(head_dim))
     keys, values = pack_keys(kv_layer, table, start + count, kv_head), pack_values(kv_layer, table, start + count, kv_head)
     key_numbers, value_numbers = keys.reshape(-1), values.reshape(-1)
-    bits = np.empty(values.shape[1], np.int32)
     for first in range(0, count, BAND):
         tokens = min(BAND, count - first)
         rows, panels = tokens * group_size, -(-(start + first + tokens) // WIDTH)  # as many as the last of them sees
@@ -37,7 +36,7 @@ def chunk(query, token, count, kv_layer, table, start, kv_head, output):
             product(q, 0, rows, key_numbers, panel * head_dim * WIDTH, False, scores, panel * WIDTH)
         for row in range(rows):
             seen = start + first + row // group_size + 1
-            softmax(scores[row], bits, seen, scale)
+            softmax(scores[row], seen, scale)
             scores[row, seen:] = 0
         sums = np.empty((rows, values.shape[0] * WIDTH), np.float32)
         for panel in range(values.shape[0]):

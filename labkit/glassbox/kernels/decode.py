@@ -10,10 +10,11 @@ import math
 import numpy as np
 
 from labkit.glassbox.kernels.compiler import kernel
-from labkit.glassbox.kernels.prefetch import LINE, prefetch
+from labkit.glassbox.kernels.lanes import LANES, SPAN, add_lanes, dot_lanes
 from labkit.glassbox.kernels.vectors import softmax
 
-ROWS = 4  # keys or values that are gone over together
+ROWS = 4  # keys or values that plain loops go over together
+AHEAD = 2  # blocks: asked for one block ahead, memory answers too late
 
 
 @kernel
@@ -28,70 +29,72 @@ def decode(q, kv_layer, table, context, kv_heads, following, output):
     group_size = num_heads // kv_layer.shape[2]
     scale = np.float32(1 / math.sqrt(head_dim))
     num_blocks = -(-context // block_size)
-    weights = np.empty((group_size, num_blocks * block_size), np.float32)
-    bits = np.empty(weights.shape[1], np.int32)
+    in_lanes = block_size // LANES * LANES if head_dim % SPAN == 0 else 0  # rows of a block; plain loops do the others
+    scores = np.empty((group_size, num_blocks * block_size), np.float32)
     for kv_head in range(kv_heads[0], kv_heads[1]):  # the heads that share it go over its keys and values together
-        heads = kv_head * group_size, (kv_head + 1) * group_size
-        next_keys = kv_layer[table[0], 0, kv_head + 1] if kv_head + 1 < kv_heads[1] else following
-        for logical in range(num_blocks):
-            keys, first, count = kv_layer[table[logical], 0, kv_head], logical * block_size, context - logical * block_size
-            soon = kv_layer[table[logical + 1], 0, kv_head] if logical + 1 < num_blocks else kv_layer[table[0], 1, kv_head]
-            dot(q, heads, keys, weights, first, min(block_size, count), soon)
+        first_head = kv_head * group_size
+        for logical in range(num_blocks):  # all slots of the last block, too: the scores of those that are not seen stay unused
+            keys, slot, later = kv_layer[table[logical], 0, kv_head], logical * block_size, logical + AHEAD - num_blocks
+            soon = kv_layer[table[logical + AHEAD], 0, kv_head] if later < 0 else kv_layer[table[min(later, num_blocks - 1)], 1, kv_head]
+            for row in range(0, in_lanes, LANES):
+                for head in range(group_size):
+                    for column in range(0, head_dim, SPAN):
+                        dot_lanes(q, first_head + head, keys, row, column, soon, scores, head, slot + row)
+            if in_lanes < block_size:
+                dot(q, first_head, keys, in_lanes, scores, slot)
         for head in range(group_size):
-            softmax(weights[head], bits, context, scale)
-        output[heads[0] : heads[1]] = 0
+            softmax(scores[head], context, scale)
+        output[first_head : first_head + group_size] = 0
         for logical in range(num_blocks):
-            values, first, count = kv_layer[table[logical], 1, kv_head], logical * block_size, context - logical * block_size
-            soon = kv_layer[table[logical + 1], 1, kv_head] if logical + 1 < num_blocks else next_keys
-            add(weights, first, min(block_size, count), values, output, heads, soon)
+            values, slot, later = kv_layer[table[logical], 1, kv_head], logical * block_size, logical + AHEAD - num_blocks
+            if later < 0:
+                soon = kv_layer[table[logical + AHEAD], 1, kv_head]
+            else:
+                soon = kv_layer[table[min(later, num_blocks - 1)], 0, kv_head + 1] if kv_head + 1 < kv_heads[1] else following
+            count = min(block_size, context - slot)
+            rows = min(in_lanes, count // LANES * LANES)
+            for row in range(0, rows, LANES):
+                for head in range(group_size):
+                    for column in range(0, head_dim, SPAN):
+                        add_lanes(scores, head, slot + row, values, row, column, soon, output, first_head + head)
+            if rows < count:
+                add(scores, slot, values, rows, count, output, first_head)
 
 
 @kernel
-def ask(vectors: np.ndarray, row: int) -> None:
-    """Have `ROWS` of [block_size, head_dim] vectors brought nearer, from `row` on, while something else is computed."""
-    head_dim = vectors.shape[1]
-    for offset in range(row * head_dim, (row + ROWS) * head_dim, LINE):
-        prefetch(vectors, offset)
-
-
-@kernel
-def dot(q, heads, keys, weights, first, count, soon):
-    """Rows [heads[0], heads[1]) of q [num_heads, head_dim] times the first `count` of keys [block_size, head_dim], into `weights`
-    [group_size, slots] from slot `first` on. `soon`, the vectors that are read after these, are asked for on the way."""
-    together = count // ROWS * ROWS
-    for row in range(0, together, ROWS):
-        ask(soon, row)
-        for head in range(heads[0], heads[1]):
+def dot(q, first_head, keys, start, scores, slot):
+    """Rows of q [num_heads, head_dim] from `first_head` on, as many as scores [group_size, slots] has, times the rows of keys [block_size,
+    head_dim] from `start` on, into the block's `scores`, which begin at `slot`."""
+    block_size, head_dim = keys.shape
+    for head in range(scores.shape[0]):
+        query, result = q[first_head + head], scores[head, slot:]
+        together = block_size - (block_size - start) % ROWS
+        for row in range(start, together, ROWS):
             a = b = c = d = np.float32(0)
-            for i in range(q.shape[1]):
-                a += q[head, i] * keys[row, i]
-                b += q[head, i] * keys[row + 1, i]
-                c += q[head, i] * keys[row + 2, i]
-                d += q[head, i] * keys[row + 3, i]
-            at, slot = head - heads[0], first + row
-            weights[at, slot], weights[at, slot + 1], weights[at, slot + 2], weights[at, slot + 3] = a, b, c, d
-    for row in range(together, count):
-        for head in range(heads[0], heads[1]):
+            for i in range(head_dim):
+                a += query[i] * keys[row, i]
+                b += query[i] * keys[row + 1, i]
+                c += query[i] * keys[row + 2, i]
+                d += query[i] * keys[row + 3, i]
+            result[row], result[row + 1], result[row + 2], result[row + 3] = a, b, c, d
+        for row in range(together, block_size):
             a = np.float32(0)
-            for i in range(q.shape[1]):
-                a += q[head, i] * keys[row, i]
-            weights[head - heads[0], first + row] = a
+            for i in range(head_dim):
+                a += query[i] * keys[row, i]
+            result[row] = a
 
 
 @kernel
-def add(weights, first, count, values, out, heads, soon):
-    """To rows [heads[0], heads[1]) of out [num_heads, head_dim] the first `count` of values [block_size, head_dim], each times its one of
-    `weights` [group_size, slots], which begin at slot `first`. `soon` as in `dot`."""
-    together = count // ROWS * ROWS
-    for row in range(0, together, ROWS):
-        ask(soon, row)
-        for head in range(heads[0], heads[1]):
-            at, slot = head - heads[0], first + row
-            a, b, c, d = weights[at, slot], weights[at, slot + 1], weights[at, slot + 2], weights[at, slot + 3]
-            for i in range(out.shape[1]):
-                out[head, i] += a * values[row, i] + b * values[row + 1, i] + c * values[row + 2, i] + d * values[row + 3, i]
-    for row in range(together, count):
-        for head in range(heads[0], heads[1]):
-            a = weights[head - heads[0], first + row]
-            for i in range(out.shape[1]):
-                out[head, i] += a * values[row, i]
+def add(scores, slot, values, start, end, output, first_head):
+    """To rows of output [num_heads, head_dim] from `first_head` on, rows [start, end) of values [block_size, head_dim], each times its one
+    of scores [group_size, slots], those of the block beginning at `slot`."""
+    for head in range(scores.shape[0]):
+        weights, result = scores[head, slot:], output[first_head + head]
+        together = end - (end - start) % ROWS
+        for row in range(start, together, ROWS):
+            a, b, c, d = weights[row], weights[row + 1], weights[row + 2], weights[row + 3]
+            for i in range(output.shape[1]):
+                result[i] += a * values[row, i] + b * values[row + 1, i] + c * values[row + 2, i] + d * values[row + 3, i]
+        for row in range(together, end):
+            for i in range(output.shape[1]):
+                result[i] += weights[row] * values[row, i]

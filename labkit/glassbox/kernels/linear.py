@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from labkit.glassbox.kernels.compiler import kernel
-from labkit.glassbox.kernels.prefetch import LINE
+from labkit.glassbox.kernels.instructions import LINE
 from labkit.glassbox.kernels.tile import ROWS, WIDTH, make_tile
 
 BAND = 64  # rows of x that stay in the cache while all weights come by

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from labkit.glassbox.kernels.compiler import kernel
+from labkit.glassbox.kernels.instructions import power_of_two
 
 LOG2_E = np.float32(math.log2(math.e))
 # 2 to the power of x in [0, 1] as a polynomial, interpolated at Chebyshev's points: off by 3 parts in 10^9 at most.
@@ -61,34 +62,27 @@ def store(vectors: np.ndarray, rows: np.ndarray, layer: np.ndarray) -> None:
 
 
 @kernel
-def exp2(numbers: np.ndarray, bits: np.ndarray, count: int) -> None:
-    """2 to the power of the first `count` numbers, float32 in [-126, 126], in place. `bits` is int32 room for as many.
+def exp2(x):
+    """2 to the power of x, float32, at least -126 and below 128.
 
-    A loop that calls exp is not made into vector instructions: here 2 to the whole part is put together from its bits, 2 to the rest is
-    a polynomial.
+    A loop that calls the library's is not made into vector instructions: here 2 to the whole part is put together from its bits, 2 to the
+    rest is a polynomial.
     """
-    for i in range(count):
-        whole = np.floor(numbers[i])
-        rest = numbers[i] - whole
-        numbers[i] = C0 + rest * (C1 + rest * (C2 + rest * (C3 + rest * (C4 + rest * (C5 + rest * C6)))))
-        bits[i] = (np.int32(whole) + np.int32(127)) << np.int32(23)
-    powers = bits.view(np.float32)
-    for i in range(count):
-        numbers[i] *= powers[i]
+    whole = np.floor(x)
+    rest = x - whole
+    return (C0 + rest * (C1 + rest * (C2 + rest * (C3 + rest * (C4 + rest * (C5 + rest * C6)))))) * power_of_two(whole)
 
 
 @kernel
-def softmax(scores: np.ndarray, bits: np.ndarray, count: int, scale: float) -> None:
-    """Of the first `count` scores, float32, times `scale`, in place. `bits` is int32 room for as many."""
+def softmax(scores: np.ndarray, count: int, scale: float) -> None:
+    """Of the first `count` scores, float32, times `scale`, in place."""
     peak = scores[0]
     for i in range(count):
         peak = max(peak, scores[i])
     factor = np.float32(scale * LOG2_E)
-    for i in range(count):
-        scores[i] = max((scores[i] - peak) * factor, np.float32(-126))  # at most 0, and below this nothing to speak of
-    exp2(scores, bits, count)
     total = np.float32(0)
     for i in range(count):
+        scores[i] = exp2(max((scores[i] - peak) * factor, np.float32(-126)))  # at most 1, and below this nothing to speak of
         total += scores[i]
     share = np.float32(1) / total
     for i in range(count):
@@ -99,14 +93,11 @@ def softmax(scores: np.ndarray, bits: np.ndarray, count: int, scale: float) -> N
 def swiglu(gate_up: np.ndarray, output: np.ndarray) -> None:
     """gate_up [T, 2 * size] -> output [T, size]: silu of the first half times the second."""
     size = output.shape[1]
-    bits = np.empty(size, np.int32)
     for token in range(output.shape[0]):
         gate, up, out = gate_up[token, :size], gate_up[token, size:], output[token]
         for i in range(size):
-            out[i] = min(max(gate[i] * -LOG2_E, np.float32(-126)), np.float32(126))
-        exp2(out, bits, size)
-        for i in range(size):
-            out[i] = gate[i] * up[i] / (np.float32(1) + out[i])
+            power = exp2(min(max(gate[i] * -LOG2_E, np.float32(-126)), np.float32(126)))
+            out[i] = gate[i] * up[i] / (np.float32(1) + power)
 
 
 @kernel

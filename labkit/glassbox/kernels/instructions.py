@@ -1,0 +1,90 @@
+"""Instructions of a CPU that plain loops do not always become: for the few kernels that are written in LLVM's own terms."""
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import binding, ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+FEATURES = binding.get_host_cpu_features()
+LANES = 16 if FEATURES.get("avx512f") else 8 if FEATURES.get("avx2") else 4  # float32 numbers of a vector
+LINE = 16  # float32 numbers that come with one request for memory: a cache line of 64 bytes
+SECOND, ONCE = 2, 0  # where to put what was asked for, as LLVM counts: the second level of cache; the first, past the others
+
+FLOAT, INT32, BYTES = ir.FloatType(), ir.IntType(32), ir.IntType(8).as_pointer()
+VECTOR = ir.VectorType(FLOAT, LANES)
+ZEROS = ir.Constant(VECTOR, [0.0] * LANES)
+NOTHING = ir.Constant(VECTOR, ir.Undefined)
+
+
+class Instructions:
+    """What a builder of LLVM is told to write. `data` is a pointer to float32 numbers, `at` counts them from there."""
+
+    def __init__(self, builder: ir.IRBuilder) -> None:
+        self.builder = builder
+        self.fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32")
+        asked = ir.FunctionType(ir.VoidType(), [BYTES, INT32, INT32, INT32])
+        self.prefetch = cgutils.get_or_insert_function(builder.module, asked, "llvm.prefetch.p0")
+
+    def address(self, data: ir.Value, at: ir.Value, type: ir.Type = VECTOR) -> ir.Value:
+        return self.builder.bitcast(self.builder.gep(data, [at]), type.as_pointer())
+
+    def load(self, data: ir.Value, at: ir.Value) -> ir.Value:
+        """The LANES numbers from `at` on."""
+        return self.builder.load(self.address(data, at), align=4)
+
+    def store(self, vector: ir.Value, data: ir.Value, at: ir.Value) -> None:
+        self.builder.store(vector, self.address(data, at), align=4)
+
+    def all_lanes(self, data: ir.Value, at: ir.Value) -> ir.Value:
+        """A vector that has one number in every lane."""
+        one = self.builder.insert_element(NOTHING, self.builder.load(self.builder.gep(data, [at])), INT32(0))
+        return self.pick(one, NOTHING, [0] * LANES)
+
+    def pick(self, a: ir.Value, b: ir.Value, lanes: list[int]) -> ir.Value:
+        """A vector out of lanes of a (0 to LANES - 1) and of b (LANES and up)."""
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, LANES), lanes))
+
+    def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        return self.builder.call(self.fma, [a, b, c])
+
+    def ask(self, data: ir.Value, at: ir.Value, level: int) -> None:
+        """The cache line of a number into this level of cache, while something else is computed. Never faults, wherever that is.
+
+        A CPU guesses what comes next only inside a page and only in one direction. A kernel that knows its block table knows better. But
+        only so many requests can be on their way: those beyond are dropped, so they are to be spread out among instructions.
+        """
+        self.builder.call(self.prefetch, [self.address(data, at, ir.IntType(8)), INT32(0), INT32(level), INT32(1)])
+
+
+def function(write: Callable[..., None]) -> Any:
+    """`write(instructions, *arguments)` as a function of Numba's kernels that gives nothing back. Of an array it gets Numba's struct (`data`,
+    `shape`), of everything else LLVM's value."""
+
+    def written(typing, *argument_types):
+        def generate(context, builder, signature, arguments):
+            given = [
+                context.make_array(type)(context, builder, value) if isinstance(type, types.Array) else value
+                for type, value in zip(signature.args, arguments, strict=True)
+            ]
+            write(Instructions(builder), *given)
+            return context.get_dummy_value()
+
+        return types.void(*argument_types), generate
+
+    written.__signature__ = inspect.signature(write)  # Numba wants arguments with names
+    return intrinsic(written)
+
+
+@intrinsic
+def power_of_two(typing, exponent):
+    """2 to the power of a whole float32 in [-126, 127], out of the bits of its exponent."""
+
+    def generate(context, builder, signature, arguments):
+        biased = builder.add(builder.fptosi(arguments[0], INT32), INT32(127))
+        return builder.bitcast(builder.shl(biased, INT32(23)), FLOAT)
+
+    return types.float32(types.float32), generate

@@ -1,0 +1,74 @@
+"""One query and as many keys or values as a vector has lanes, in the CPU's own terms.
+
+Scores of a query are sums over its numbers. Adding up the lanes of one sum takes as many instructions as computing it; here LANES sums
+fold into each other, until every lane holds one of them. In both directions a row is read from its beginning to its end, once, and every
+line of it asks for one of what comes next.
+"""
+from __future__ import annotations
+
+from llvmlite import ir
+
+from labkit.glassbox.kernels.instructions import ONCE, LANES, LINE, ZEROS, Instructions, function
+
+SPAN = 64  # numbers of a row that are gone over in one turn
+VECTORS = SPAN // LANES
+
+
+def rows_from(do: Instructions, vectors, row: ir.Value, column: ir.Value) -> list[ir.Value]:
+    """Pointers to column `column` of LANES rows of vectors [any, head_dim] from `row` on."""
+    head_dim = do.builder.extract_value(vectors.shape, 1)
+    starts = [do.builder.add(do.builder.mul(do.builder.add(row, row.type(i)), head_dim), column) for i in range(LANES)]
+    return [do.builder.gep(vectors.data, [start]) for start in starts]
+
+
+def fold(do: Instructions, a: ir.Value, b: ir.Value, distance: int) -> ir.Value:
+    """Lanes that are `distance` apart, added up: those of a where a lane's number has no bit `distance`, those of b where it has."""
+    near = [lane if lane & distance == 0 else LANES + lane - distance for lane in range(LANES)]
+    far = [lane + distance if lane & distance == 0 else LANES + lane for lane in range(LANES)]
+    return do.builder.fadd(do.pick(a, b, near), do.pick(a, b, far))
+
+
+@function
+def dot_lanes(do: Instructions, q, head, keys, row, column, soon, scores, at, slot):
+    """q [num_heads, head_dim]: SPAN numbers of row `head` from `column` on, times those of LANES rows of keys [any, head_dim] from `row` on
+    -> row `at` of scores [any, slots] from `slot` on, or added to them where `column` is not 0. `soon` is asked for, as many rows from
+    `row` on."""
+    builder, number = do.builder, head.type
+    query = rows_from(do, q, head, column)[0]
+    numbers = [do.load(query, number(i * LANES)) for i in range(VECTORS)]
+    key_rows, next_rows = rows_from(do, keys, row, column), rows_from(do, soon, row, column)
+
+    def lanes_of(rows: list[int]) -> ir.Value:
+        """Lane i: of the sum of rows[i % len(rows)] those lanes that are a multiple of len(rows) apart from it."""
+        if len(rows) > 1:
+            half = len(rows) // 2
+            return fold(do, lanes_of(rows[:half]), lanes_of(rows[half:]), half)
+        total = ZEROS
+        for i in range(VECTORS):
+            if i * LANES % LINE == 0:
+                do.ask(next_rows[rows[0]], number(i * LANES), ONCE)
+            total = do.multiply_add(numbers[i], do.load(key_rows[rows[0]], number(i * LANES)), total)
+        return total
+
+    sums = lanes_of(list(range(LANES)))
+    result = builder.gep(scores.data, [builder.add(builder.mul(at, builder.extract_value(scores.shape, 1)), slot)])
+    before = builder.select(builder.icmp_signed(">", column, number(0)), do.load(result, number(0)), ZEROS)
+    do.store(builder.fadd(sums, before), result, number(0))
+
+
+@function
+def add_lanes(do: Instructions, weights, at, slot, values, row, column, soon, output, head):
+    """LANES rows of values [any, head_dim] from `row` on, SPAN numbers of each from `column` on, times as many of weights [any, slots] in row
+    `at` from `slot` on, are added to row `head` of output [num_heads, head_dim]. `soon` is asked for, as many rows from `row` on."""
+    builder, number = do.builder, head.type
+    result = rows_from(do, output, head, column)[0]
+    factors = builder.gep(weights.data, [builder.add(builder.mul(at, builder.extract_value(weights.shape, 1)), slot)])
+    sums = [do.load(result, number(i * LANES)) for i in range(VECTORS)]
+    for turn, (value, next_row) in enumerate(zip(rows_from(do, values, row, column), rows_from(do, soon, row, column), strict=True)):
+        factor = do.all_lanes(factors, number(turn))
+        for i in range(VECTORS):
+            if i * LANES % LINE == 0:
+                do.ask(next_row, number(i * LANES), ONCE)
+            sums[i] = do.multiply_add(factor, do.load(value, number(i * LANES)), sums[i])
+    for i in range(VECTORS):
+        do.store(sums[i], result, number(i * LANES))

@@ -60,8 +60,8 @@ def by_hand(batch: Batch, query: torch.Tensor, cache: torch.Tensor, shape: Model
 
 
 @pytest.mark.parametrize("name", BATCHES)
-@pytest.mark.parametrize("block_size", [1, 4, 16])
-@pytest.mark.parametrize("heads", [(1, 4), (2, 2), (3, 1)], ids=str)
+@pytest.mark.parametrize("block_size", [1, 4, 16, 32])
+@pytest.mark.parametrize("heads", [(1, 4, 24), (2, 2, 64), (3, 1, 128)], ids=str)  # a multiple of 64: the kernel in lanes
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("backend", [GatherAttention, PagedAttention])
 def test_a_backend_gives_what_a_loop_over_requests_and_heads_gives(backend, threads, heads, block_size, name, monkeypatch):
@@ -74,13 +74,37 @@ def test_a_backend_gives_what_a_loop_over_requests_and_heads_gives(backend, thre
         torch.testing.assert_close(attend(query, cache), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_scores_that_exp_cannot_hold_do_no_harm():
-    shape = config(2, 2)
-    batch, query, cache = step("decodes", 4, shape)
+@pytest.mark.parametrize(("head_dim", "block_size"), [(24, 4), (64, 16), (64, 32)])
+def test_scores_that_exp_cannot_hold_do_no_harm(head_dim, block_size):
+    shape = config(2, 2, head_dim)
+    batch, query, cache = step("decodes", block_size, shape)
     query *= 1000
     attended = PagedAttention(shape, torch.float32, CPU).prepare(batch)(query, cache)
     assert torch.isfinite(attended).all()
     torch.testing.assert_close(attended, by_hand(batch, query, cache, shape), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("growth", [-3.0, 0.3, 3.0, 30.0], ids="{:g} a slot".format)
+def test_scores_that_grow_from_slot_to_slot_keep_what_was_summed_up_before_in_proportion(growth):
+    shape = config(1, 2, 64)
+    batch, query, cache = step("decodes", 16, shape)
+    query[:] = 1
+    for row, position in enumerate(batch.starts):
+        for slot in range(position + 1):
+            cache[batch.tables[row, slot // 16], 0, :, slot % 16] = growth * slot / 8  # times 64 numbers / sqrt(64)
+    attended = PagedAttention(shape, torch.float32, CPU).prepare(batch)(query, cache)
+    torch.testing.assert_close(attended, by_hand(batch, query, cache, shape), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("head_dim", "block_size"), [(24, 4), (64, 16), (64, 32)])
+def test_a_decode_takes_nothing_from_slots_that_its_token_does_not_see(head_dim, block_size):
+    shape = config(2, 2, head_dim)
+    batch, query, cache = step("decodes", block_size, shape)
+    expected = by_hand(batch, query, cache, shape)
+    for row, context in enumerate(batch.contexts):
+        if context % block_size:
+            cache[batch.tables[row, context // block_size], :, :, context % block_size :] = torch.nan
+    torch.testing.assert_close(PagedAttention(shape, torch.float32, CPU).prepare(batch)(query, cache), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_keys_and_values_are_written_where_attention_reads_them():

@@ -17,7 +17,6 @@ SECOND, ONCE = 2, 0  # where to put what was asked for, as LLVM counts: the seco
 FLOAT, INT32, BYTES = ir.FloatType(), ir.IntType(32), ir.IntType(8).as_pointer()
 VECTOR = ir.VectorType(FLOAT, LANES)
 ZEROS = ir.Constant(VECTOR, [0.0] * LANES)
-NOTHING = ir.Constant(VECTOR, ir.Undefined)
 
 
 class Instructions:
@@ -27,6 +26,7 @@ class Instructions:
         self.builder = builder
         self.fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32")
         asked = ir.FunctionType(ir.VoidType(), [BYTES, INT32, INT32, INT32])
+        self.floor = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR]), f"llvm.floor.v{LANES}f32")
         self.prefetch = cgutils.get_or_insert_function(builder.module, asked, "llvm.prefetch.p0")
 
     def address(self, data: ir.Value, at: ir.Value, type: ir.Type = VECTOR) -> ir.Value:
@@ -40,9 +40,14 @@ class Instructions:
         self.builder.store(vector, self.address(data, at), align=4)
 
     def all_lanes(self, data: ir.Value, at: ir.Value) -> ir.Value:
-        """A vector that has one number in every lane."""
-        one = self.builder.insert_element(NOTHING, self.builder.load(self.builder.gep(data, [at])), INT32(0))
-        return self.pick(one, NOTHING, [0] * LANES)
+        """A vector that has the number `at` in every lane."""
+        return self.fill(self.builder.load(self.builder.gep(data, [at])))
+
+    def fill(self, number: ir.Value) -> ir.Value:
+        """A vector that has a value in every lane."""
+        lanes = ir.VectorType(number.type, LANES)
+        one = self.builder.insert_element(ir.Constant(lanes, ir.Undefined), number, INT32(0))
+        return self.builder.shuffle_vector(one, ir.Constant(lanes, ir.Undefined), ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES))
 
     def pick(self, a: ir.Value, b: ir.Value, lanes: list[int]) -> ir.Value:
         """A vector out of lanes of a (0 to LANES - 1) and of b (LANES and up)."""
@@ -60,31 +65,30 @@ class Instructions:
         self.builder.call(self.prefetch, [self.address(data, at, ir.IntType(8)), INT32(0), INT32(level), INT32(1)])
 
 
-def function(write: Callable[..., None]) -> Any:
-    """`write(instructions, *arguments)` as a function of Numba's kernels that gives nothing back. Of an array it gets Numba's struct (`data`,
-    `shape`), of everything else LLVM's value."""
+def function(gives: types.Type = types.void) -> Callable[[Callable], Any]:
+    """Makes write(instructions, *arguments) a function of Numba's kernels. Of an array it gets Numba's struct (`data`, `shape`), of everything
+    else LLVM's value."""
 
-    def written(typing, *argument_types):
-        def generate(context, builder, signature, arguments):
-            given = [
-                context.make_array(type)(context, builder, value) if isinstance(type, types.Array) else value
-                for type, value in zip(signature.args, arguments, strict=True)
-            ]
-            write(Instructions(builder), *given)
-            return context.get_dummy_value()
+    def decorate(write: Callable[..., ir.Value | None]) -> Any:
+        def written(typing, *argument_types):
+            def generate(context, builder, signature, arguments):
+                given = [
+                    context.make_array(type)(context, builder, value) if isinstance(type, types.Array) else value
+                    for type, value in zip(signature.args, arguments, strict=True)
+                ]
+                result = write(Instructions(builder), *given)
+                return context.get_dummy_value() if result is None else result
 
-        return types.void(*argument_types), generate
+            return gives(*argument_types), generate
 
-    written.__signature__ = inspect.signature(write)  # Numba wants arguments with names
-    return intrinsic(written)
+        written.__signature__ = inspect.signature(write)  # Numba wants arguments with names
+        return intrinsic(written)
+
+    return decorate
 
 
-@intrinsic
-def power_of_two(typing, exponent):
+@function(types.float32)
+def power_of_two(do: Instructions, exponent):
     """2 to the power of a whole float32 in [-126, 127], out of the bits of its exponent."""
-
-    def generate(context, builder, signature, arguments):
-        biased = builder.add(builder.fptosi(arguments[0], INT32), INT32(127))
-        return builder.bitcast(builder.shl(biased, INT32(23)), FLOAT)
-
-    return types.float32(types.float32), generate
+    biased = do.builder.add(do.builder.fptosi(exponent, INT32), INT32(127))
+    return do.builder.bitcast(do.builder.shl(biased, INT32(23)), FLOAT)

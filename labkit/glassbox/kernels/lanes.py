@@ -7,8 +7,10 @@ line of it asks for one of what comes next.
 from __future__ import annotations
 
 from llvmlite import ir
+from numba.core import types
 
-from labkit.glassbox.kernels.instructions import ONCE, LANES, LINE, ZEROS, Instructions, function
+from labkit.glassbox.kernels.instructions import INT32, LANES, LINE, ONCE, VECTOR, ZEROS, Instructions, function
+from labkit.glassbox.kernels.vectors import POWER
 
 SPAN = 64  # numbers of a row that are gone over in one turn
 VECTORS = SPAN // LANES
@@ -28,7 +30,7 @@ def fold(do: Instructions, a: ir.Value, b: ir.Value, distance: int) -> ir.Value:
     return do.builder.fadd(do.pick(a, b, near), do.pick(a, b, far))
 
 
-@function
+@function()
 def dot_lanes(do: Instructions, q, head, keys, row, column, soon, scores, at, slot):
     """q [num_heads, head_dim]: SPAN numbers of row `head` from `column` on, times those of LANES rows of keys [any, head_dim] from `row` on
     -> row `at` of scores [any, slots] from `slot` on, or added to them where `column` is not 0. `soon` is asked for, as many rows from
@@ -56,7 +58,7 @@ def dot_lanes(do: Instructions, q, head, keys, row, column, soon, scores, at, sl
     do.store(builder.fadd(sums, before), result, number(0))
 
 
-@function
+@function()
 def add_lanes(do: Instructions, weights, at, slot, values, row, column, soon, output, head):
     """LANES rows of values [any, head_dim] from `row` on, SPAN numbers of each from `column` on, times as many of weights [any, slots] in row
     `at` from `slot` on, are added to row `head` of output [num_heads, head_dim]. `soon` is asked for, as many rows from `row` on."""
@@ -72,3 +74,45 @@ def add_lanes(do: Instructions, weights, at, slot, values, row, column, soon, ou
             sums[i] = do.multiply_add(factor, do.load(value, number(i * LANES)), sums[i])
     for i in range(VECTORS):
         do.store(sums[i], result, number(i * LANES))
+
+
+def seen_lanes(do: Instructions, scores, head, row, count) -> tuple[ir.Value, ir.Value]:
+    """Pointer to numbers `row` to `row` + LANES of row `head` of scores; and which of these numbers stand before `count`."""
+    at = do.builder.add(do.builder.mul(head, do.builder.extract_value(scores.shape, 1)), row)
+    numbers = ir.Constant(ir.VectorType(row.type, LANES), list(range(LANES)))
+    return do.builder.gep(scores.data, [at]), do.builder.icmp_signed("<", numbers, do.fill(do.builder.sub(count, row)))
+
+
+@function(types.boolean)
+def any_beyond(do: Instructions, scores, head, row, count, limit):
+    """Whether one of numbers `row` to `row` + LANES of row `head` of scores [any, slots] is beyond the limit, of those before `count`."""
+    data, seen = seen_lanes(do, scores, head, row, count)
+    beyond = do.builder.and_(seen, do.builder.fcmp_ordered(">", do.load(data, row.type(0)), do.fill(limit)))
+    return do.builder.icmp_unsigned("!=", do.builder.bitcast(beyond, ir.IntType(LANES)), ir.IntType(LANES)(0))
+
+
+@function()
+def soften_lanes(do: Instructions, scores, head, row, count, peak, factor, totals):
+    """Numbers `row` to `row` + LANES of row `head` of scores [any, slots] become 2 to the power of (number - peak) * factor; those from
+    `count` on become 0. What they are is added to row `head` of totals [any, LANES]."""
+    builder, number = do.builder, head.type
+    data, seen = seen_lanes(do, scores, head, row, count)
+    x = builder.fmul(builder.fsub(do.load(data, number(0)), do.fill(peak)), do.fill(factor))
+    least = ir.Constant(VECTOR, [-126.0] * LANES)
+    x = builder.select(builder.fcmp_ordered(">", x, least), x, least)
+    weights = builder.select(seen, power(do, x), ZEROS)
+    do.store(weights, data, number(0))
+    total = builder.mul(head, number(LANES))
+    do.store(builder.fadd(do.load(totals.data, total), weights), totals.data, total)
+
+
+def power(do: Instructions, x: ir.Value) -> ir.Value:
+    """`vectors.exp2` of every lane."""
+    builder, integers = do.builder, ir.VectorType(INT32, LANES)
+    whole = builder.call(do.floor, [x])
+    rest = builder.fsub(x, whole)
+    result = ir.Constant(VECTOR, [float(POWER[-1])] * LANES)
+    for coefficient in POWER[-2::-1]:
+        result = do.multiply_add(result, rest, ir.Constant(VECTOR, [float(coefficient)] * LANES))
+    biased = builder.add(builder.fptosi(whole, integers), ir.Constant(integers, [127] * LANES))
+    return builder.fmul(result, builder.bitcast(builder.shl(biased, ir.Constant(integers, [23] * LANES)), VECTOR))

@@ -47,4 +47,4 @@ def make_tile(rows: int) -> Any:
         for row, half in places:
             do.store(builder.load(sums[row][half]), results[row], number(half * LANES))
 
-    return function(write)
+    return function()(write)

@@ -17,7 +17,7 @@ GREEDY = dict(model="tiny", temperature=0, extra_body={"ignore_eos": True})
 @pytest.fixture(scope="module")
 def alone():
     """alone(prompt, tokens) -> the text that an engine without company gives."""
-    engine = Engine.from_folder(folder("tiny"), EngineOptions(max_model_len=512))
+    engine = Engine.from_folder(folder("tiny"), EngineOptions(max_model_len=1024))
 
     def text(prompt: str, tokens: int) -> str:
         return engine.generate([prompt], SamplingParams(max_tokens=tokens, temperature=0.0, ignore_eos=True))[0].text
@@ -26,9 +26,9 @@ def alone():
 
 
 def test_overload_is_a_429_with_retry_after_and_the_requests_in_flight_are_untouched(tmp_path, alone):
-    flags = ("--policy", "tgi", "--max-concurrent-requests", "2", "--max-batch-total-tokens", "900", "--max-model-len", "1024")
+    flags = ("--policy", "tgi", "--max-concurrent-requests", "2", "--max-batch-total-tokens", "1850", "--max-model-len", "2048")
     with serving(tmp_path / "log", *flags, "--trace-file", str(tmp_path / "run.jsonl"), "--check-invariants") as server:
-        asked = {"max_tokens": 440, "stream": True, **GREEDY}
+        asked = {"max_tokens": 900, "stream": True, **GREEDY}
         streams = [server.client.completions.create(prompt=text, **asked) for text in ("A block", "The cache")]
         texts = [next(stream).choices[0].text for stream in streams]  # both are in
         for stream in (False, True):
@@ -39,9 +39,9 @@ def test_overload_is_a_429_with_retry_after_and_the_requests_in_flight_are_untou
             assert error["type"] == "TooManyRequestsError" and error["code"] == 429
             assert error["message"] == "Model is overloaded: --max-concurrent-requests 2 are in"
         texts = [text + "".join(chunk.choices[0].text for chunk in stream) for text, stream in zip(texts, streams, strict=True)]
-        assert texts == [alone("A block", 440), alone("The cache", 440)]
-        with pytest.raises(openai.BadRequestError, match="make 90[0-9], and --max-batch-total-tokens is 900: this request can never start"):
-            server.client.completions.create(prompt="Too long", max_tokens=900, **GREEDY)
+        assert texts == [alone("A block", 900), alone("The cache", 900)]
+        with pytest.raises(openai.BadRequestError, match="make 185[0-9], and --max-batch-total-tokens is 1850: this request can never start"):
+            server.client.completions.create(prompt="Too long", max_tokens=1850, **GREEDY)
         assert server.client.completions.create(prompt="A block", max_tokens=5, **GREEDY).choices[0].text == alone("A block", 5)
         metrics = server.metrics()
         assert metrics["glassbox:admission_rejections_total"] == 3 and metrics["glassbox:e2e_request_latency_seconds_count"] == 3
@@ -51,7 +51,7 @@ def test_overload_is_a_429_with_retry_after_and_the_requests_in_flight_are_untou
     ends = [reason for event in run.events if isinstance(event, Step) for reason in event.finished.values()]
     assert sorted(ends) == ["length"] * 3 + ["refused"] * 3
     assert run.header.configuration["policy"] == "tgi"
-    assert run.header.configuration["policy_parameters"] == {"max_concurrent_requests": 2, "max_batch_total_tokens": 900}
+    assert run.header.configuration["policy_parameters"] == {"max_concurrent_requests": 2, "max_batch_total_tokens": 1850}
 
 
 def test_a_batch_waits_for_its_size_pads_and_rejects_who_has_waited_too_long(tmp_path, alone):
@@ -72,22 +72,24 @@ def test_a_batch_waits_for_its_size_pads_and_rejects_who_has_waited_too_long(tmp
 
 
 def test_the_priority_of_a_request_decides_who_comes_next(tmp_path):
-    with serving(tmp_path / "log", "--scheduling-policy", "priority", "--max-num-seqs", "1", "--max-model-len", "512") as server:
-        order: list[str] = []
+    flags = ("--scheduling-policy", "priority", "--max-num-seqs", "1", "--trace-file", str(tmp_path / "run.jsonl"))
+    with serving(tmp_path / "log", *flags) as server:
 
-        def ask(name: str, tokens: int, priority: int) -> None:
+        def ask(prompt: str, tokens: int, priority: int) -> str:
             body = {"ignore_eos": True, "priority": priority}
-            server.client.completions.create(model="tiny", prompt=name, max_tokens=tokens, temperature=0, extra_body=body)
-            order.append(name)
+            return server.client.completions.create(model="tiny", prompt=prompt, max_tokens=tokens, temperature=0, extra_body=body).id
 
         with ThreadPoolExecutor(3) as pool:
-            done = [pool.submit(ask, "first in", 300, 0)]
+            first = pool.submit(ask, "first in", 1900, 0)
             wait_until(lambda: server.metrics()["glassbox:num_requests_running"] == 1, "the first runs")
-            for number, (name, priority) in enumerate({"unimportant": 5, "important": -1}.items(), 1):
-                done.append(pool.submit(ask, name, 2, priority))
-                wait_until(lambda: server.metrics()["glassbox:num_requests_waiting"] == number or len(order) == 3, "it waits")  # noqa: B023
-            for future in done:
-                future.result()
-        assert order == ["first in", "important", "unimportant"]
+            unimportant = pool.submit(ask, "unimportant", 2, 5)
+            wait_until(lambda: server.metrics()["glassbox:num_requests_waiting"] == 1, "the second waits")
+            important = pool.submit(ask, "important", 2, -1)
+            wait_until(lambda: server.metrics()["glassbox:num_requests_waiting"] == 2, "the third waits")
+            expected = [first.result(), important.result(), unimportant.result()]
         with pytest.raises(openai.BadRequestError, match="priority must be of type int"):
             server.client.completions.create(model="tiny", prompt="x", extra_body={"priority": "high"})
+        server.process.terminate()
+        server.end()
+    ended = [request for event in read(tmp_path / "run.jsonl").events if isinstance(event, Step) for request in event.finished]
+    assert ["cmpl-" + request.removesuffix("-0") for request in ended] == expected

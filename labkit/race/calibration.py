@@ -1,6 +1,7 @@
 """`calibrate`: a short run of the real engine, whose measured steps become a `StepCost`."""
 from __future__ import annotations
 
+import gc
 import os
 import random
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ def calibrate(model: str = "tiny", *, seconds: float = 3.0, seed: int = 0, devic
     def going_on() -> bool:
         return perf_counter() < begin + seconds or len(measured) < FEWEST
 
-    with one_core_free():
+    with undisturbed():
         warm_up(runner, options)
         begin = perf_counter()
         while going_on():
@@ -64,16 +65,20 @@ def calibrate(model: str = "tiny", *, seconds: float = 3.0, seed: int = 0, devic
 
 
 @contextmanager
-def one_core_free() -> Iterator[None]:
-    """Let torch compute on all cores but one, as the server does: a thread that waits for a core holds up all the others."""
+def undisturbed() -> Iterator[None]:
+    """Times that are the engine's own. Torch computes on all cores but one, as in the server: a thread that waits for a core holds up all
+    the others. And what a notebook has made so far is not looked through for garbage: that took 150 ms in the middle of a race."""
     import torch
 
     before = torch.get_num_threads()
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
+    gc.collect()
+    gc.freeze()
     try:
         yield
     finally:
+        gc.unfreeze()
         torch.set_num_threads(before)
 
 

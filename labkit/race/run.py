@@ -110,12 +110,12 @@ class Field:
     def one_by_one(self, tell: Callable[[str, Event], None], path: Any) -> bool:
         """In real time, with one model whose pool is every policy's in turn."""
         from labkit.glassbox.build import build_runner
-        from labkit.race.calibration import one_core_free, warm_up
+        from labkit.race.calibration import undisturbed, warm_up
 
         self.racers = {}
         try:
             runner, _ = build_runner(path, self.options)
-            with one_core_free():
+            with undisturbed():
                 warm_up(runner, self.options)
                 for entrant in self.entrants:
                     racer = self._enter(entrant, runner, RealClock(), tell)

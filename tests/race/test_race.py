@@ -1,10 +1,12 @@
 """Races: the same requests and the same pool for everybody, on the clock that was asked for, whatever a policy does."""
+import gc
 import json
 import subprocess
 import sys
 from itertools import pairwise
 
 import pytest
+import torch
 
 import labkit as lab
 from labkit.glassbox.options import OptionsError
@@ -210,6 +212,20 @@ def test_two_policies_race_in_real_time_with_the_real_model():
     tokens = [{rid: [token for step in steps(run) for token in step.sampled.get(rid, ())] for rid in ("r0", "r1", "r2", "r3")}
               for run in result.runs.values()]
     assert tokens[0] == tokens[1]  # padding and batching do not change an answer
+
+
+def test_a_race_in_real_time_does_not_stop_to_look_through_what_the_notebook_holds():
+    class Watched(ChunkedScheduler):
+        frozen = 0
+
+        def schedule(self, now):
+            Watched.frozen = max(Watched.frozen, gc.get_freeze_count())
+            return super().schedule(now)
+
+    held, threads = [[] for _ in range(100_000)], torch.get_num_threads()
+    lab.race({"watched": Watched}, Workload.make(2, 30, prompt_tokens=(10, 20), output_tokens=(2, 4), seed=5), show=False)
+    assert Watched.frozen > len(held)
+    assert gc.get_freeze_count() == 0 and torch.get_num_threads() == threads, "everything is as it was"
 
 
 def test_calibration_measures_the_real_engine():

@@ -66,8 +66,8 @@ class Instructions:
 
 
 def function(gives: types.Type = types.void) -> Callable[[Callable], Any]:
-    """Makes write(instructions, *arguments) a function of Numba's kernels. Of an array it gets Numba's struct (`data`, `shape`), of everything
-    else LLVM's value."""
+    """Makes write(instructions, *arguments) a function of Numba's kernels. Of an array it gets Numba's struct (`data`, `shape`), of
+    everything else LLVM's value."""
 
     def decorate(write: Callable[..., ir.Value | None]) -> Any:
         def written(typing, *argument_types):

@@ -60,8 +60,8 @@ def dot_lanes(do: Instructions, q, head, keys, row, column, soon, scores, at, sl
 
 @function()
 def add_lanes(do: Instructions, weights, at, slot, values, row, column, soon, output, head):
-    """LANES rows of values [any, head_dim] from `row` on, SPAN numbers of each from `column` on, times as many of weights [any, slots] in row
-    `at` from `slot` on, are added to row `head` of output [num_heads, head_dim]. `soon` is asked for, as many rows from `row` on."""
+    """LANES rows of values [any, head_dim] from `row` on, SPAN numbers of each from `column` on, times as many of weights [any, slots] in
+    row `at` from `slot` on, are added to row `head` of output [num_heads, head_dim]. `soon` is asked for, as many rows from `row` on."""
     builder, number = do.builder, head.type
     result = rows_from(do, output, head, column)[0]
     factors = builder.gep(weights.data, [builder.add(builder.mul(at, builder.extract_value(weights.shape, 1)), slot)])

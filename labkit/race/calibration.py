@@ -71,11 +71,11 @@ def undisturbed() -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
-    gc.collect()
-    gc.freeze()
     try:
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
+        gc.collect()
+        gc.freeze()
         yield
     finally:
         gc.unfreeze()

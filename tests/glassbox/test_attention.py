@@ -60,8 +60,8 @@ def by_hand(batch: Batch, query: torch.Tensor, cache: torch.Tensor, shape: Model
 
 
 @pytest.mark.parametrize("name", BATCHES)
-@pytest.mark.parametrize("block_size", [1, 4, 16, 32])
-@pytest.mark.parametrize("heads", [(1, 4, 24), (2, 2, 64), (3, 1, 128)], ids=str)  # a multiple of 64: the kernel in lanes
+@pytest.mark.parametrize("block_size", [1, 4, 16, 48])
+@pytest.mark.parametrize("heads", [(1, 4, 24), (2, 2, 64), (3, 1, 128), (6, 4, 192)], ids=str)  # a multiple of 64: the kernel in lanes
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("backend", [GatherAttention, PagedAttention])
 def test_a_backend_gives_what_a_loop_over_requests_and_heads_gives(backend, threads, heads, block_size, name, monkeypatch):
@@ -84,8 +84,9 @@ def test_scores_that_exp_cannot_hold_do_no_harm(head_dim, block_size):
     torch.testing.assert_close(attended, by_hand(batch, query, cache, shape), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("growth", [-3.0, 0.3, 3.0, 30.0], ids="{:g} a slot".format)
+@pytest.mark.parametrize("growth", [-3.0, 0.3, 0.345, 3.0, 30.0], ids="{:g} a slot".format)
 def test_scores_that_grow_from_slot_to_slot_keep_what_was_summed_up_before_in_proportion(growth):
+    """At 0.345 what comes first shrinks when the 128th slot comes, and still weighs as much as all that follow."""
     shape = config(1, 2, 64)
     batch, query, cache = step("decodes", 16, shape)
     query[:] = 1

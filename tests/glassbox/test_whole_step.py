@@ -22,7 +22,7 @@ STEPS = {
 
 
 def runner_of(path, **options) -> ModelRunner:
-    settings = {"block_size": 8, "num_gpu_blocks_override": 100, "max_model_len": 256, "dtype": "float32"}
+    settings = {"block_size": 16, "num_gpu_blocks_override": 100, "max_model_len": 256, "dtype": "float32"}
     return Engine.from_folder(path, EngineOptions(**settings | options)).runner
 
 
@@ -77,7 +77,7 @@ def test_a_step_that_threads_cannot_share_out_goes_layer_by_layer(model_folder):
 def test_who_shares_a_block_that_is_filled_in_the_same_step_is_computed_by_the_same_thread(model_folder, monkeypatch):
     """Its keys must have been written in every layer before they are read."""
     monkeypatch.setattr("labkit.glassbox.whole_step.LEAST", 2)
-    runner = runner_of(model_folder("llama"))
+    runner = runner_of(model_folder("llama"), block_size=8)
     starts, counts = np.array([0, 16, 0]), np.array([20, 7, 9])
     alone = Batch(starts, counts, np.array([[5, 6, 7], [8, 9, 10], [11, 12, 0]]), 8)
     sharing = Batch(starts, counts, np.array([[5, 6, 7], [5, 6, 10], [11, 12, 0]]), 8)

@@ -14,7 +14,7 @@ from labkit.glassbox.kernels.compiler import kernel
 from labkit.glassbox.kernels.lanes import LANES, SPAN, add_lanes, any_beyond, dot_lanes, soften_lanes
 from labkit.glassbox.kernels.vectors import LOG2_E, softmax
 
-AHEAD = 2  # what one head has of a block: asked for one ahead, memory answers too late
+AHEAD = 2  # in pieces of a block, one for each KV head; asked for only one ahead, memory answers too late
 SLACK = np.float32(64)  # weights are relative to the first score, and may be up to 2 ** SLACK before another one takes its place
 
 
@@ -48,17 +48,17 @@ def decode_lanes(q, kv_layer, table, context, kv_heads, following, output):
         for kv_head in range(kv_heads[0], kv_heads[1]):
             keys, ahead = block[0, kv_head], kv_head + AHEAD
             soon = block[0, ahead] if ahead < kv_heads[1] else block[1, min(ahead - kv_heads[1] + kv_heads[0], kv_heads[1] - 1)]
-            for row in range(0, block_size, LANES):
+            for row in range(0, count, LANES):
                 for head in range(kv_head * group_size, (kv_head + 1) * group_size):
                     for column in range(0, head_dim, SPAN):
-                        dot_lanes(q, head, keys, row, column, soon, scores, head, row)
+                        dot_lanes(q, head, keys, row, column, soon, scores)
         if logical == 0:
             peaks[first:end] = scores[first:end, 0]
         for head in range(first, end):
-            for row in range(0, block_size, LANES):
+            for row in range(0, count, LANES):
                 if any_beyond(scores, head, row, count, peaks[head] + SLACK / factor):
                     raise_peak(scores, row, count, peaks, factor, totals, output, head)
-            for row in range(0, block_size, LANES):  # now that all of the block are known: what has become a weight does not shrink
+            for row in range(0, count, LANES):  # now that all of the block are known: what has become a weight does not shrink
                 soften_lanes(scores, head, row, count, peaks[head], factor, totals)
         for kv_head in range(kv_heads[0], kv_heads[1]):
             values, ahead = block[1, kv_head], kv_head + AHEAD
@@ -70,7 +70,7 @@ def decode_lanes(q, kv_layer, table, context, kv_heads, following, output):
             for row in range(0, rows, LANES):
                 for head in range(kv_head * group_size, (kv_head + 1) * group_size):
                     for column in range(0, head_dim, SPAN):
-                        add_lanes(scores, head, row, values, row, column, soon, output, head)
+                        add_lanes(scores, head, values, row, column, soon, output)
             for row in range(rows, count):
                 for head in range(kv_head * group_size, (kv_head + 1) * group_size):
                     for i in range(head_dim):
@@ -93,7 +93,7 @@ def raise_peak(scores, row, count, peaks, factor, totals, output, head):
 
 @kernel
 def decode_plain(q, kv_layer, table, context, kv_heads, output):
-    """The same for heads and blocks of any size."""
+    """The same for heads and blocks of any size: a head at a time, and nothing is asked for ahead."""
     block_size, group_size = kv_layer.shape[3], output.shape[0] // kv_layer.shape[2]
     scale = np.float32(1 / math.sqrt(output.shape[1]))
     scores = np.empty(context, np.float32)

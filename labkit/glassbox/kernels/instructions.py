@@ -1,12 +1,13 @@
 """Instructions of a CPU that plain loops do not always become: for the few kernels that are written in LLVM's own terms."""
 from __future__ import annotations
 
-import inspect
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding, ir
 from numba.core import cgutils, types
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 FEATURES = binding.get_host_cpu_features()
@@ -24,9 +25,9 @@ class Instructions:
 
     def __init__(self, builder: ir.IRBuilder) -> None:
         self.builder = builder
-        self.fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32")
-        asked = ir.FunctionType(ir.VoidType(), [BYTES, INT32, INT32, INT32])
+        self.fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fmuladd.v{LANES}f32")
         self.floor = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR]), f"llvm.floor.v{LANES}f32")
+        asked = ir.FunctionType(ir.VoidType(), [BYTES, INT32, INT32, INT32])
         self.prefetch = cgutils.get_or_insert_function(builder.module, asked, "llvm.prefetch.p0")
 
     def address(self, data: ir.Value, at: ir.Value, type: ir.Type = VECTOR) -> ir.Value:
@@ -59,18 +60,23 @@ class Instructions:
     def ask(self, data: ir.Value, at: ir.Value, level: int) -> None:
         """The cache line of a number into this level of cache, while something else is computed. Never faults, wherever that is.
 
-        A CPU guesses what comes next only inside a page and only in one direction. A kernel that knows its block table knows better. But
-        only so many requests can be on their way: those beyond are dropped, so they are to be spread out among instructions.
+        A CPU guesses what comes next only inside a page and only in one direction. A kernel that knows its block table knows better. Only
+        so many requests can be on their way, and a CPU may drop those beyond: they are to be spread out among instructions.
         """
         self.builder.call(self.prefetch, [self.address(data, at, ir.IntType(8)), INT32(0), INT32(level), INT32(1)])
 
 
 def function(gives: types.Type = types.void) -> Callable[[Callable], Any]:
-    """Makes write(instructions, *arguments) a function of Numba's kernels. Of an array it gets Numba's struct (`data`, `shape`), of
-    everything else LLVM's value."""
+    """Makes write(instructions, *arguments) a function of Numba's kernels. Of an array, float32 and without
+    gaps, it gets Numba's struct (`data`, `shape`), of everything else LLVM's value."""
 
     def decorate(write: Callable[..., ir.Value | None]) -> Any:
+        @functools.wraps(write)  # Numba wants arguments with names
         def written(typing, *argument_types):
+            for type in argument_types:
+                if isinstance(type, types.Array) and (type.layout, type.dtype) != ("C", types.float32):
+                    raise TypingError(f"{write.__name__} takes float32 without gaps, not {type}")
+
             def generate(context, builder, signature, arguments):
                 given = [
                     context.make_array(type)(context, builder, value) if isinstance(type, types.Array) else value
@@ -81,7 +87,6 @@ def function(gives: types.Type = types.void) -> Callable[[Callable], Any]:
 
             return gives(*argument_types), generate
 
-        written.__signature__ = inspect.signature(write)  # Numba wants arguments with names
         return intrinsic(written)
 
     return decorate

@@ -1,8 +1,8 @@
 """One query and as many keys or values as a vector has lanes, in the CPU's own terms.
 
 Scores of a query are sums over its numbers. Adding up the lanes of one sum takes as many instructions as computing it; here LANES sums
-fold into each other, until every lane holds one of them. In both directions a row is read from its beginning to its end, once, and every
-line of it asks for one of what comes next.
+fold into each other, until every lane holds one of them. Rows are read as they lie in memory, SPAN numbers of each, and every line of
+them asks for one of what comes next. Each head that reads the same rows asks again: a request that was dropped gets a second chance.
 """
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ SPAN = 64  # numbers of a row that are gone over in one turn
 VECTORS = SPAN // LANES
 
 
-def rows_from(do: Instructions, vectors, row: ir.Value, column: ir.Value) -> list[ir.Value]:
-    """Pointers to column `column` of LANES rows of vectors [any, head_dim] from `row` on."""
-    head_dim = do.builder.extract_value(vectors.shape, 1)
-    starts = [do.builder.add(do.builder.mul(do.builder.add(row, row.type(i)), head_dim), column) for i in range(LANES)]
-    return [do.builder.gep(vectors.data, [start]) for start in starts]
+def pointer(do: Instructions, vectors, row: ir.Value, column: ir.Value) -> ir.Value:
+    """To column `column` of row `row` of vectors [any, size]."""
+    size = do.builder.extract_value(vectors.shape, 1)
+    return do.builder.gep(vectors.data, [do.builder.add(do.builder.mul(row, size), column)])
+
+
+def pointers(do: Instructions, vectors, row: ir.Value, column: ir.Value) -> list[ir.Value]:
+    """To LANES rows from `row` on."""
+    return [pointer(do, vectors, do.builder.add(row, row.type(i)), column) for i in range(LANES)]
 
 
 def fold(do: Instructions, a: ir.Value, b: ir.Value, distance: int) -> ir.Value:
@@ -31,14 +35,14 @@ def fold(do: Instructions, a: ir.Value, b: ir.Value, distance: int) -> ir.Value:
 
 
 @function()
-def dot_lanes(do: Instructions, q, head, keys, row, column, soon, scores, at, slot):
-    """q [num_heads, head_dim]: SPAN numbers of row `head` from `column` on, times those of LANES rows of keys [any, head_dim] from `row` on
-    -> row `at` of scores [any, slots] from `slot` on, or added to them where `column` is not 0. `soon` is asked for, as many rows from
-    `row` on."""
+def dot_lanes(do: Instructions, q, head, keys, row, column, soon, scores):
+    """q [num_heads, head_dim]: SPAN numbers of row `head` from `column` on, times those of LANES rows of keys [block_size, head_dim] from
+    `row` on -> as many of scores [num_heads, block_size], or added to them where `column` is not 0. `soon` is asked for, as many rows
+    from `row` on."""
     builder, number = do.builder, head.type
-    query = rows_from(do, q, head, column)[0]
+    query = pointer(do, q, head, column)
     numbers = [do.load(query, number(i * LANES)) for i in range(VECTORS)]
-    key_rows, next_rows = rows_from(do, keys, row, column), rows_from(do, soon, row, column)
+    key_rows, next_rows = pointers(do, keys, row, column), pointers(do, soon, row, column)
 
     def lanes_of(rows: list[int]) -> ir.Value:
         """Lane i: of the sum of rows[i % len(rows)] those lanes that are a multiple of len(rows) apart from it."""
@@ -53,20 +57,19 @@ def dot_lanes(do: Instructions, q, head, keys, row, column, soon, scores, at, sl
         return total
 
     sums = lanes_of(list(range(LANES)))
-    result = builder.gep(scores.data, [builder.add(builder.mul(at, builder.extract_value(scores.shape, 1)), slot)])
+    result = pointer(do, scores, head, row)
     before = builder.select(builder.icmp_signed(">", column, number(0)), do.load(result, number(0)), ZEROS)
     do.store(builder.fadd(sums, before), result, number(0))
 
 
 @function()
-def add_lanes(do: Instructions, weights, at, slot, values, row, column, soon, output, head):
-    """LANES rows of values [any, head_dim] from `row` on, SPAN numbers of each from `column` on, times as many of weights [any, slots] in
-    row `at` from `slot` on, are added to row `head` of output [num_heads, head_dim]. `soon` is asked for, as many rows from `row` on."""
-    builder, number = do.builder, head.type
-    result = rows_from(do, output, head, column)[0]
-    factors = builder.gep(weights.data, [builder.add(builder.mul(at, builder.extract_value(weights.shape, 1)), slot)])
+def add_lanes(do: Instructions, weights, head, values, row, column, soon, output):
+    """LANES rows of values [block_size, head_dim] from `row` on, SPAN numbers of each from `column` on, times as many of weights
+    [num_heads, block_size], are added to row `head` of output [num_heads, head_dim]. `soon` is asked for, as many rows from `row` on."""
+    number = head.type
+    result, factors = pointer(do, output, head, column), pointer(do, weights, head, row)
     sums = [do.load(result, number(i * LANES)) for i in range(VECTORS)]
-    for turn, (value, next_row) in enumerate(zip(rows_from(do, values, row, column), rows_from(do, soon, row, column), strict=True)):
+    for turn, (value, next_row) in enumerate(zip(pointers(do, values, row, column), pointers(do, soon, row, column), strict=True)):
         factor = do.all_lanes(factors, number(turn))
         for i in range(VECTORS):
             if i * LANES % LINE == 0:
@@ -78,23 +81,24 @@ def add_lanes(do: Instructions, weights, at, slot, values, row, column, soon, ou
 
 def seen_lanes(do: Instructions, scores, head, row, count) -> tuple[ir.Value, ir.Value]:
     """Pointer to numbers `row` to `row` + LANES of row `head` of scores; and which of these numbers stand before `count`."""
-    at = do.builder.add(do.builder.mul(head, do.builder.extract_value(scores.shape, 1)), row)
     numbers = ir.Constant(ir.VectorType(row.type, LANES), list(range(LANES)))
-    return do.builder.gep(scores.data, [at]), do.builder.icmp_signed("<", numbers, do.fill(do.builder.sub(count, row)))
+    return pointer(do, scores, head, row), do.builder.icmp_signed("<", numbers, do.fill(do.builder.sub(count, row)))
 
 
 @function(types.boolean)
 def any_beyond(do: Instructions, scores, head, row, count, limit):
-    """Whether one of numbers `row` to `row` + LANES of row `head` of scores [any, slots] is beyond the limit, of those before `count`."""
+    """Whether one of numbers `row` to `row` + LANES of row `head` of scores [num_heads, block_size] is beyond the limit, of those before
+    `count`."""
     data, seen = seen_lanes(do, scores, head, row, count)
-    beyond = do.builder.and_(seen, do.builder.fcmp_ordered(">", do.load(data, row.type(0)), do.fill(limit)))
+    beyond = do.builder.fcmp_ordered(">", do.load(data, row.type(0)), do.fill(limit))
+    beyond = do.builder.select(seen, beyond, ir.Constant(beyond.type, [0] * LANES))
     return do.builder.icmp_unsigned("!=", do.builder.bitcast(beyond, ir.IntType(LANES)), ir.IntType(LANES)(0))
 
 
 @function()
 def soften_lanes(do: Instructions, scores, head, row, count, peak, factor, totals):
-    """Numbers `row` to `row` + LANES of row `head` of scores [any, slots] become 2 to the power of (number - peak) * factor; those from
-    `count` on become 0. What they are is added to row `head` of totals [any, LANES]."""
+    """Numbers `row` to `row` + LANES of row `head` of scores [num_heads, block_size] become 2 to the power of (number - peak) * factor;
+    those from `count` on become 0. What they are is added to row `head` of totals [num_heads, LANES]."""
     builder, number = do.builder, head.type
     data, seen = seen_lanes(do, scores, head, row, count)
     x = builder.fmul(builder.fsub(do.load(data, number(0)), do.fill(peak)), do.fill(factor))
@@ -102,8 +106,8 @@ def soften_lanes(do: Instructions, scores, head, row, count, peak, factor, total
     x = builder.select(builder.fcmp_ordered(">", x, least), x, least)
     weights = builder.select(seen, power(do, x), ZEROS)
     do.store(weights, data, number(0))
-    total = builder.mul(head, number(LANES))
-    do.store(builder.fadd(do.load(totals.data, total), weights), totals.data, total)
+    total = pointer(do, totals, head, number(0))
+    do.store(builder.fadd(do.load(total, number(0)), weights), total, number(0))
 
 
 def power(do: Instructions, x: ir.Value) -> ir.Value:

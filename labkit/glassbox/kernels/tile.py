@@ -1,4 +1,4 @@
-"""A tile of a matrix product, in the CPU's own terms: the one kernel that plain loops do not give.
+"""A tile of a matrix product, in the CPU's own terms: plain loops do not give it.
 
 Sums of ROWS x WIDTH numbers stay in vector registers while the loop goes through the inputs: each turn reads WIDTH weights, which lie side
 by side, and one number of each row, and multiplies every one with every other. What a compiler makes of three plain loops keeps half a

@@ -41,7 +41,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, config: ModelConfig, device: torch.device) -> torch.dtype:
-    """float32 on a CPU unless asked otherwise: bfloat16 is slow on many and unproven on some."""
+    """float32 on a CPU unless asked otherwise: bfloat16 is slow on many and unproven on some. GPUs before Ampere only emulate it."""
     if name == "auto":
         name = "float32" if device.type == "cpu" else config.torch_dtype
+        if name == "bfloat16" and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] < 8:
+            name = "float16"
     return getattr(torch, name)

@@ -64,6 +64,7 @@ def start(setup: Setup) -> tuple[Any, Any]:
         recorder = Recorder(header, setup.trace_file, setup.trace_socket)
     engine = Engine.from_folder(setup.model, setup.options, recorder)
     engine.runner.threads = choose(engine.runner.device, engine.runner.workshop.parts.weight_bytes)
+    engine.runner.record()
     warm_up(engine, SamplingParams(max_tokens=2, temperature=0.0, detokenize=False))
     return engine, recorder
 

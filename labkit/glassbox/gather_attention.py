@@ -23,13 +23,15 @@ class GatherAttention(AttentionBackend):
     def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
         self.config, self.dtype, self.device = config, dtype, device
 
-    def prepare(self, batch: Batch) -> Attend:
-        """Requests whose query lengths and contexts have the same powers of two share a call: padding at most doubles either."""
-        query_class = np.ceil(np.log2(batch.counts))
-        context_class = np.ceil(np.log2(np.maximum(batch.contexts, SHORT_CONTEXT)))
+    def prepare(self, batch: Batch, requests: np.ndarray | None = None) -> Attend:
+        """Requests whose query lengths and contexts have the same powers of two share a call: padding at most doubles either. `requests`:
+        only these are computed, the output has no numbers for the others."""
+        requests = np.arange(len(batch.counts)) if requests is None else requests
+        query_class = np.ceil(np.log2(batch.counts[requests]))
+        context_class = np.ceil(np.log2(np.maximum(batch.contexts[requests], SHORT_CONTEXT)))
         classes, member = np.unique(query_class * 64 + context_class, return_inverse=True)
         first = batch.first
-        members = [np.flatnonzero(member == i) for i in range(len(classes))]
+        members = [requests[member == i] for i in range(len(classes))]
         groups = [self._group(batch.select(rows), first[rows]) for rows in members]
         scale = self.config.head_dim**-0.5
         return lambda query, kv_layer: attend_groups(query, kv_layer, groups, scale)
@@ -39,8 +41,9 @@ class GatherAttention(AttentionBackend):
         valid = np.arange(length) < batch.counts[:, None]
         offsets = np.where(valid, np.arange(length), 0)
         query_rows = first[:, None] + offsets
-        visible = np.arange(batch.tables.shape[1] * batch.block_size) <= (batch.starts[:, None] + offsets)[:, :, None]
-        mask = torch.where(torch.from_numpy(visible), 0.0, -torch.inf)[:, None]
+        reach = self._tensor(batch.starts[:, None] + offsets)
+        hidden = torch.arange(batch.tables.shape[1] * batch.block_size, device=self.device) > reach[:, :, None]
+        mask = torch.zeros(hidden.shape, dtype=self.dtype, device=self.device).masked_fill_(hidden, -torch.inf)[:, None]
         if length > 1:  # a decode's mask is the same for all heads of a group: it broadcasts
             mask = mask.repeat_interleave(self.config.group_size, dim=2)
         return Group(
@@ -50,7 +53,7 @@ class GatherAttention(AttentionBackend):
             query_rows=self._tensor(query_rows.reshape(-1)),
             output_rows=self._tensor(query_rows[valid]),
             output_picks=None if valid.all() else self._tensor(np.flatnonzero(valid)),
-            mask=mask.to(self.device, self.dtype),
+            mask=mask,
         )
 
     def _pieces(self, tables: np.ndarray) -> np.ndarray:
@@ -59,7 +62,7 @@ class GatherAttention(AttentionBackend):
         return tables[None, :, None, :] * heads.size + heads
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
+        return torch.from_numpy(array).to(self.device)
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
 """The bytes behind the block ids: one tensor for all layers, allocated once; or for each one of codes and one of scales."""
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import torch
@@ -60,6 +61,8 @@ def block_bytes(config: ModelConfig, block_size: int, dtype: torch.dtype, kv_cac
 def available_bytes(device: torch.device) -> int:
     """Memory that can still be taken: of the GPU, or of the machine within the limit of this process's control group."""
     if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()  # what torch keeps of tensors that are gone is not free to the driver
         return torch.cuda.mem_get_info(device)[0]
     import psutil
 

@@ -1,6 +1,7 @@
 """Turns a plan into tensors, runs the model, samples. The only place where block ids meet KV bytes."""
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,9 +48,23 @@ class ModelRunner:
         self.model, self.attention, self.workshop.parts = parts.model, parts.attention, parts
         self.whole = self.workshop.whole_step(parts, self.kv_cache)
 
+    def record(self) -> None:
+        """Record what is played back in steps, before anybody waits for it. For a pool that holds nothing yet."""
+        if isinstance(self.whole, DecodeGraphs):
+            with torch.inference_mode(), self._on_device():
+                self.whole.record_up_to(self.workshop.options.max_num_seqs)
+
     @torch.inference_mode()
     def run(self, plan: Plan) -> dict[str, int]:
         """Compute the plan's tokens; returns the next token id of each request in `plan.sampling`."""
+        with self._on_device():
+            return self._run(plan)
+
+    def _on_device(self) -> AbstractContextManager:
+        """Kernels and recordings go to the GPU that is the thread's own, wherever their tensors are."""
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+
+    def _run(self, plan: Plan) -> dict[str, int]:
         sampling = plan.sampling
         token_ids, batch, last_rows = self._prepare(plan)
         threads = self.threads.use(len(token_ids))
@@ -61,6 +76,8 @@ class ModelRunner:
         else:
             logits = self.layer_by_layer(batch, token_ids, rows)
         if not sampling:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)  # as sampling does: a step's time is its own
             return {}
         token_ids = self.sampler(logits, sampling)
         return {request.request_id: token_id for request, token_id in zip(sampling, token_ids, strict=True)}
@@ -92,4 +109,4 @@ class ModelRunner:
         return self.model(ids, positions, self.kv_cache.layers, meta, self._tensor(rows))
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
+        return torch.from_numpy(array).to(self.device)

@@ -17,7 +17,9 @@ class Sampler:
         self.eos_token_ids = eos_token_ids
 
     def __call__(self, logits: torch.Tensor, requests: list[Request]) -> list[int]:
-        """logits [N, vocab_size] (changed in place), one row per request -> N token ids."""
+        """logits [N, vocab_size] (may be changed), one row per request -> N token ids."""
+        if any(request.params.repetition_penalty != 1.0 for request in requests):
+            logits = logits.float()
         self._forbid_early_stops(logits, requests)
         self._penalize_repetition(logits, requests)
         chosen = argmax(logits)
@@ -27,10 +29,14 @@ class Sampler:
         return chosen.tolist()
 
     def _forbid_early_stops(self, logits: torch.Tensor, requests: list[Request]) -> None:
+        rows, columns = [], []
         for row, request in enumerate(requests):
-            params = request.params
-            if request.num_output_tokens < params.min_tokens:
-                logits[row, [*self.eos_token_ids, *params.stop_token_ids]] = -torch.inf
+            if request.num_output_tokens < request.params.min_tokens:
+                ids = [*self.eos_token_ids, *request.params.stop_token_ids]
+                rows += [row] * len(ids)
+                columns += ids
+        if rows:
+            logits[rows, columns] = -torch.inf
 
     def _penalize_repetition(self, logits: torch.Tensor, requests: list[Request]) -> None:
         """Seen tokens: positive logits are divided by the penalty, negative ones multiplied (CTRL, arXiv 1909.05858)."""

@@ -81,7 +81,7 @@ class Workshop:
             return WholeStep(parts.model, parts.stacked, kv_cache)
         plain = parts.quantization.method is None and self.config.quant_method is None
         if plain and isinstance(parts.attention, TritonAttention) and not self.options.enforce_eager:
-            return DecodeGraphs(parts.model, kv_cache, parts.attention, self.options.max_num_seqs, self.options.max_model_len)
+            return DecodeGraphs(parts.model, kv_cache, parts.attention, self.options.max_num_batched_tokens, self.options.max_model_len)
         return None
 
     def _load(self, dtype: torch.dtype) -> CausalLM:

@@ -1,6 +1,7 @@
-"""The GPU's attention kernel gives what a loop over requests and heads gives: in Triton's interpreter, which needs no GPU."""
+"""The GPU's attention kernel without a GPU: its results in Triton's interpreter, and what NVIDIA's assembler says of its machine code."""
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -15,11 +16,12 @@ from labkit.environments.install import install
 pytestmark = pytest.mark.skipif(
     not (platform.system() == "Linux" and platform.machine() == "x86_64"), reason="the environment with Triton is locked for x86-64 Linux"
 )
-CASES = {  # num_heads, num_kv_heads, head_dim, block_size, dtype; 64 is the kernel's tile
+CASES = {  # num_heads, num_kv_heads, head_dim, block_size, dtype; tiles are 64 slots of 16-bit numbers, 32 of float32
     "0": (4, 2, 64, 16, torch.float32),
     "1": (6, 2, 24, 5, torch.float32),
     "2": (3, 3, 80, 1, torch.float32),
-    "3": (8, 1, 64, 32, torch.bfloat16),
+    "3": (8, 1, 64, 32, torch.float16),  # the interpreter multiplies the bit patterns of bfloat16
+    "4": (36, 2, 64, 16, torch.float16),
 }
 CONTEXTS = [1, 7, 63, 64, 65, 150]
 NUM_BLOCKS = 200
@@ -42,11 +44,17 @@ def results(tmp_path_factory) -> dict[str, torch.Tensor]:
     folder = tmp_path_factory.mktemp("kernel")
     cases = {f"{name}.{number}": part for number, case in CASES.items() for name, part in make(*case).items()}
     save_file(cases, folder / "cases.safetensors")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    program = Path(__file__).with_name("decode_kernel_program.py")
-    done = subprocess.run([install("references").python, "-P", program, folder], capture_output=True, text=True, env=environ, cwd=folder)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_program("interpret", folder)
     return load_file(folder / "results.safetensors")
+
+
+def run_program(what: str, folder: Path) -> str:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environ |= {"TRITON_CACHE_DIR": str(folder / "triton")} | ({"TRITON_INTERPRET": "1"} if what == "interpret" else {})
+    command = [install("references").python, "-P", Path(__file__).with_name("decode_kernel_program.py"), what, folder]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 @pytest.mark.parametrize("number", CASES)
@@ -60,3 +68,15 @@ def test_the_kernel_gives_what_a_loop_over_requests_and_heads_gives(results, num
         rows.append((weights * values).sum(1))
     exact = dtype is torch.float32
     torch.testing.assert_close(results[number].double(), torch.stack(rows), rtol=1e-4 if exact else 1e-2, atol=1e-5 if exact else 1e-2)
+
+
+@pytest.fixture(scope="module")
+def usages(tmp_path_factory) -> list[dict]:
+    return json.loads(run_program("compile", tmp_path_factory.mktemp("machine-code")))
+
+
+def test_the_kernel_keeps_its_numbers_in_registers_on_gpus_from_ampere_on(usages):
+    """What does not fit into registers goes to memory, which costs more than the keys and values that are read."""
+    assert len(usages) == 12, "models of 4 shapes on 3 GPUs"
+    assert all(usage["stack"] == 0 and usage["registers"] < 128 for usage in usages), usages
+    assert all(usage["tensor_cores"] != usage["model"].endswith("float32") for usage in usages), "they would round float32"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -28,30 +27,28 @@ class DecodeAttention(Protocol):
     def decode(self, tables: torch.Tensor, contexts: torch.Tensor) -> Attend: ...
 
 
-def record(step: Step) -> Step:
-    """Record the kernels of `step` on the GPU; the result plays them back. It is run three times first, so that nothing is left to be
-    chosen or compiled in the recording."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool()):
-        logits = step()
+class Recorder:
+    """Records steps on a GPU. All recordings share memory: one is played at a time, and its logits are read before the next."""
 
-    def play() -> torch.Tensor:
-        graph.replay()
-        return logits
+    def __init__(self, device: torch.device) -> None:
+        self.stream, self.pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
 
-    return play
+    def __call__(self, step: Step) -> Step:
+        """What plays the kernels of `step` back. It is run three times first, so that nothing is left to be chosen or compiled."""
+        self.stream.wait_stream(torch.cuda.current_stream(self.stream.device))
+        with torch.cuda.stream(self.stream):
+            for _ in range(3):
+                step()
+        torch.cuda.current_stream(self.stream.device).wait_stream(self.stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+            logits = step()
 
+        def play() -> torch.Tensor:
+            graph.replay()
+            return logits
 
-@cache
-def pool() -> tuple[int, int]:
-    """Memory that all recordings share: one is played at a time, and its logits are read before the next."""
-    return torch.cuda.graph_pool_handle()
+        return play
 
 
 @dataclass(slots=True)
@@ -63,53 +60,72 @@ class Recording:
 
 
 class DecodeGraphs:
-    """Recordings for batches of up to `max_num_seqs` decodes, each made when it is first needed. `record`: how one is made."""
+    """Recordings for batches of up to `largest` decodes, each made when it is first needed. `record`: how one is made; None: on the GPU."""
 
-    def __init__(self, model: CausalLM, kv_cache: KVCache, attention: DecodeAttention, max_num_seqs: int, max_model_len: int,
-                 record: Callable[[Step], Step] = record) -> None:
-        self.model, self.kv_cache, self.attention, self.record = model, kv_cache, attention, record
-        self.sizes = sizes(max_num_seqs)
+    def __init__(self, model: CausalLM, kv_cache: KVCache, attention: DecodeAttention, largest: int, max_model_len: int,
+                 record: Callable[[Step], Step] | None = None) -> None:
+        self.model, self.kv_cache, self.attention = model, kv_cache, attention
+        self.device = kv_cache.tensor.device
+        self.record = record or Recorder(self.device)
+        self.sizes = sizes(largest)
         self.max_blocks = -(-max_model_len // kv_cache.block_size)
         self._recordings: dict[int, Recording] = {}
 
     def serves(self, batch: Batch, threads: int) -> bool:
         return len(batch.counts) <= self.sizes[-1] and bool((batch.counts == 1).all())
 
+    def record_up_to(self, num_requests: int) -> None:
+        """Before anybody waits: all recordings for so many requests, the largest first, whose memory the others then use. They compute
+        in block 0, which must not be anybody's."""
+        for size in reversed(sizes(num_requests)):
+            none = np.zeros(size, dtype=np.int64)
+            self._recording(size, Batch(none, none + 1, none[:, None], self.kv_cache.block_size), none)
+
     def __call__(self, batch: Batch, token_ids: np.ndarray, rows: np.ndarray, threads: int) -> torch.Tensor:
         """token_ids [T]; rows [N]: tokens whose successor is wanted -> logits [N, vocab_size], good until the next step."""
         size = next(size for size in self.sizes if size >= len(token_ids))
-        if size not in self._recordings:
-            self._recordings[size] = self._make(size, batch, token_ids)
-        recording = self._recordings[size]
-        for name, values in self._inputs(size, batch, token_ids).items():
-            recording.inputs[name].copy_(torch.from_numpy(values), non_blocking=True)
+        recording = self._recording(size, batch, token_ids)
+        fill(recording.inputs, self._inputs(size, batch, token_ids))
         logits = recording.step()
         everyone = len(rows) == len(token_ids)
         return logits[: len(rows)] if everyone else logits[torch.from_numpy(rows).to(logits.device)]
 
-    def _make(self, size: int, batch: Batch, token_ids: np.ndarray) -> Recording:
-        device = self.kv_cache.tensor.device
-        inputs = {name: torch.from_numpy(values).to(device) for name, values in self._inputs(size, batch, token_ids).items()}
+    def _recording(self, size: int, batch: Batch, token_ids: np.ndarray) -> Recording:
+        if size not in self._recordings:
+            self._recordings[size] = self._make(size, self._inputs(size, batch, token_ids))
+        return self._recordings[size]
+
+    def _make(self, size: int, values: dict[str, np.ndarray]) -> Recording:
+        """A recording reads where its inputs were, and knows nothing of Python: whatever it reads must live as long."""
+        inputs = {name: torch.from_numpy(array).to(self.device) for name, array in values.items()}
+        inputs["tables"] = torch.zeros((size, self.max_blocks), dtype=torch.int64, device=self.device)
+        inputs["logits_rows"] = torch.arange(size, device=self.device)
+        fill(inputs, values)
         meta = AttentionMetadata(inputs["kv_rows"], self.attention.decode(inputs["tables"], inputs["contexts"]))
-        everyone = torch.arange(size, device=device)
 
         def step() -> torch.Tensor:
-            return self.model(inputs["token_ids"], inputs["positions"], self.kv_cache.layers, meta, everyone)
+            return self.model(inputs["token_ids"], inputs["positions"], self.kv_cache.layers, meta, inputs["logits_rows"])
 
         return Recording(inputs, self.record(step))
 
     def _inputs(self, size: int, batch: Batch, token_ids: np.ndarray) -> dict[str, np.ndarray]:
         """Padded to `size` by the last request, again and again: it writes the same key and value to the same place each time."""
-        spare = (0, size - len(token_ids))
+        who = np.minimum(np.arange(size), len(token_ids) - 1)
         places = kv_rows(*batch.locate(), self.model.config.num_key_value_heads, batch.block_size).reshape(len(token_ids), -1)
-        tables = np.pad(batch.tables, ((0, 0), (0, self.max_blocks - batch.tables.shape[1])))
         return {
-            "token_ids": np.pad(token_ids, spare, mode="edge"),
-            "positions": np.pad(batch.positions, spare, mode="edge"),
-            "contexts": np.pad(batch.contexts, spare, mode="edge"),
-            "tables": np.pad(tables, (spare, (0, 0)), mode="edge"),
-            "kv_rows": np.pad(places, (spare, (0, 0)), mode="edge").reshape(-1),
+            "token_ids": token_ids[who],
+            "positions": batch.positions[who],
+            "contexts": batch.contexts[who],
+            "tables": batch.tables[who],
+            "kv_rows": places[who].reshape(-1),
         }
+
+
+def fill(inputs: dict[str, torch.Tensor], values: dict[str, np.ndarray]) -> None:
+    """Copy this step's numbers to where a recording reads them. Of a wider table it keeps what it has: no request looks so far."""
+    for name, array in values.items():
+        target = inputs[name][:, : array.shape[1]] if name == "tables" else inputs[name]
+        target.copy_(torch.from_numpy(array))
 
 
 def sizes(largest: int) -> list[int]:

@@ -10,39 +10,40 @@ import torch
 import triton
 import triton.language as tl
 
-TILE = 64  # slots
+LEAST = 16  # rows and columns of a product of tensor cores
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["table_request"])  # it is another number whenever the longest request gets a block
 def decode_kernel(
-    query, cache, tables, contexts, output, scale, block_size,
+    query, cache, tables, contexts, output, scale,
     query_request, query_head, cache_block, cache_side, cache_head, cache_slot, table_request, output_request, output_head,
-    GROUP: tl.constexpr, DIM: tl.constexpr, HEADS: tl.constexpr, WIDTH: tl.constexpr, TILE: tl.constexpr,
+    GROUP: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr, HEADS: tl.constexpr, WIDTH: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Pointers, then strides in numbers. HEADS and WIDTH: GROUP and DIM, rounded up to powers of two."""
+    """Pointers, then strides in numbers. HEADS and WIDTH: GROUP and DIM, rounded up to what a product takes. TILE: slots at a time."""
     request, kv_head = tl.program_id(0), tl.program_id(1)
     heads, dims, slots = tl.arange(0, HEADS), tl.arange(0, WIDTH), tl.arange(0, TILE)
     own = (heads[:, None] < GROUP) & (dims[None, :] < DIM)
     head = kv_head * GROUP + heads[:, None]
-    q = tl.load(query + request * query_request + head * query_head + dims[None, :], mask=own, other=0.0).to(tl.float32) * scale
-    context = tl.load(contexts + request)
+    q = tl.load(query + request * query_request + head * query_head + dims[None, :], mask=own, other=0.0)
+    context = tl.load(contexts + request).to(tl.int32)
     peak = tl.full([HEADS], float("-inf"), tl.float32)
     total = tl.zeros([HEADS], tl.float32)
     sums = tl.zeros([HEADS, WIDTH], tl.float32)
     for start in range(0, context, TILE):
         positions = start + slots
         seen = positions < context
-        block = tl.load(tables + request * table_request + positions // block_size, mask=seen, other=0)
-        at = cache + block * cache_block + kv_head * cache_head + (positions % block_size) * cache_slot
+        block = tl.load(tables + request * table_request + positions // BLOCK, mask=seen, other=0)
+        at = cache + block * cache_block + kv_head * cache_head + (positions % BLOCK) * cache_slot
         there = seen[:, None] & (dims[None, :] < DIM)
-        keys = tl.load(at[:, None] + dims[None, :], mask=there, other=0.0).to(tl.float32)
-        values = tl.load(at[:, None] + cache_side + dims[None, :], mask=there, other=0.0).to(tl.float32)
-        scores = tl.where(seen[None, :], tl.sum(q[:, None, :] * keys[None, :, :], axis=2), float("-inf"))
+        keys = tl.load(at[:, None] + dims[None, :], mask=there, other=0.0)
+        values = tl.load(at[:, None] + cache_side + dims[None, :], mask=there, other=0.0)
+        scores = tl.dot(q, tl.trans(keys), input_precision="ieee") * scale  # float32 stays float32
+        scores = tl.where(seen[None, :], scores, float("-inf"))
         largest = tl.maximum(peak, tl.max(scores, axis=1))
         shrink = tl.exp(peak - largest)
         weights = tl.exp(scores - largest[:, None])
         total = total * shrink + tl.sum(weights, axis=1)
-        sums = sums * shrink[:, None] + tl.sum(weights[:, :, None] * values[None, :, :], axis=1)
+        sums = sums * shrink[:, None] + tl.dot(weights.to(values.dtype), values, input_precision="ieee")
         peak = largest
     result = (sums / total[:, None]).to(output.dtype.element_ty)
     tl.store(output + request * output_request + head * output_head + dims[None, :], result, mask=own)
@@ -56,8 +57,20 @@ def paged_decode(query: torch.Tensor, kv_layer: torch.Tensor, tables: torch.Tens
     group = num_heads // num_kv_heads
     output = torch.empty((num_requests, num_heads, head_dim), dtype=query.dtype, device=query.device)
     decode_kernel[(num_requests, num_kv_heads)](
-        query, kv_layer, tables, contexts, output, head_dim**-0.5, block_size,
+        query, kv_layer, tables, contexts, output, head_dim**-0.5,
         *query.stride()[:2], *kv_layer.stride()[:4], tables.stride(0), *output.stride()[:2],
-        GROUP=group, DIM=head_dim, HEADS=triton.next_power_of_2(group), WIDTH=triton.next_power_of_2(head_dim), TILE=TILE,
+        **constants(group, head_dim, block_size, query.dtype),
     )  # fmt: skip
     return output
+
+
+def constants(group: int, head_dim: int, block_size: int, dtype: torch.dtype) -> dict[str, int]:
+    """What the kernel is compiled for. Tiles are as large as keeps a program's numbers in registers."""
+    return {
+        "GROUP": group,
+        "DIM": head_dim,
+        "BLOCK": block_size,
+        "HEADS": max(LEAST, triton.next_power_of_2(group)),
+        "WIDTH": max(LEAST, triton.next_power_of_2(head_dim)),
+        "TILE": 64 if dtype.itemsize == 2 else 32,
+    }

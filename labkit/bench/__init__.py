@@ -13,6 +13,7 @@ BENCHES = {
     "scheduler": ("labkit.bench.scheduler", "microseconds of schedule(), beside vLLM's own scheduler"),
     "glassbox": ("labkit.bench.glassbox", "the glass box beside the real vLLM under one streamed load"),
     "offline": ("labkit.bench.offline", "the glass box beside transformers' static batches, and beside the roofline"),
+    "batches": ("labkit.bench.batches", "tokens per second at several batch sizes, beside transformers; on a GPU where there is one"),
     "quantize": ("labkit.bench.quantize", "a glass box quantized while it serves: blocks, requests at once, nobody lost, tokens equal"),
     "views": ("labkit.bench.views", "frame rate and bytes a frame of the KV map and of the batch timeline"),
     "quantization": ("labkit.bench.quantization", "every method and number of bits: quality, bytes, speed"),

@@ -16,6 +16,7 @@ from labkit.servers import serve
 SERVERS = ("glassbox", "vllm")
 BLOCK_SIZE = 32  # tokens; vLLM's CPU attention takes multiples of 32
 SHAPES = ("5M", "50M", "500M")
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}  # of a number
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class Setting:
     output: tuple[int, int] = (64, 64)
     rounds: int = 3  # fresh servers, taking turns
     runs: int = 3  # on each of them, after one that warms up
+    dtype: str = "float32"  # of weights and KV cache
 
     @property
     def kv_tokens(self) -> int:
@@ -43,12 +45,13 @@ def main(argv: list[str]) -> int:
     default = Setting()
     parse.add_argument("--requests", type=int, default=default.requests, help="of one run (default: %(default)s)")
     parse.add_argument("--concurrency", type=int, default=default.concurrency, help="(default: %(default)s)")
-    parse.add_argument("--shape", choices=["tiny", *SHAPES], default="tiny", help="of the main comparison (default: %(default)s)")
+    parse.add_argument("--shape", choices=list(shapes()), default="tiny", help="of the main comparison (default: %(default)s)")
+    parse.add_argument("--dtype", choices=list(BYTES), default=default.dtype, help="(default: %(default)s)")
     parse.add_argument("--rounds", type=int, default=default.rounds, help="fresh servers for each (default: %(default)s)")
     parse.add_argument("--runs", type=int, default=default.runs, help="on each server (default: %(default)s)")
     parse.add_argument("--quick", action="store_true", help="the main comparison alone: no other shapes, no longer contexts")
     options = parse.parse_args(argv)
-    load = {"concurrency": options.concurrency, "rounds": options.rounds, "runs": options.runs}
+    load = {"concurrency": options.concurrency, "rounds": options.rounds, "runs": options.runs, "dtype": options.dtype}
     main_setting = Setting(options.shape, options.requests, **load)
     result = compare(main_setting)
     result["ragged"] = compare(Setting(options.shape, options.requests, output=(16, 112), **load))
@@ -107,11 +110,11 @@ def measure(name: str, model: str, setting: Setting, number: int) -> list[dict[s
 
 
 def server_options(name: str, setting: Setting) -> dict[str, Any]:
-    """float32, the same block size and the same KV budget; all else is what labkit starts each with, preloads of vLLM included."""
-    same = {"dtype": "float32", "block_size": BLOCK_SIZE, "max_model_len": min(2048, setting.kv_tokens)}
+    """The same dtype, block size and the same KV budget; all else is what labkit starts each with, preloads of vLLM included."""
+    same = {"dtype": setting.dtype, "block_size": BLOCK_SIZE, "max_model_len": min(2048, setting.kv_tokens)}
     if setting.shape != "tiny":
         same["load_format"] = "dummy"
     if name == "glassbox":
         return same | {"num_gpu_blocks_override": max(setting.kv_tokens, same["max_model_len"]) // BLOCK_SIZE + 1}
-    bytes_each = shapes()[setting.shape].kv_bytes(4)
+    bytes_each = shapes()[setting.shape].kv_bytes(BYTES[setting.dtype])
     return same | {"kv_cache_memory_bytes": (max(setting.kv_tokens, same["max_model_len"]) + BLOCK_SIZE) * bytes_each}

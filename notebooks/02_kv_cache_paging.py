@@ -37,6 +37,8 @@ interactive = True
 # ## A small memory
 # Both engines get the same: room for **1 152 tokens**, requests of at most **512** tokens, at most 8 at once. vLLM's CPU kernels need blocks of 32 tokens,
 # the glass box takes any size; and vLLM keeps block 0 for itself (the *null block*, ∅ in the picture), so it gets one more.
+#
+# The glass box runs in slow motion, 30 steps a second, so that you can follow it.
 
 # %% tags=["setup"]
 import matplotlib.pyplot as plt
@@ -52,6 +54,7 @@ predict, check = lesson.predict, lesson.check
 slots, max_model_len = 1152, 512
 block_size = {"glassbox": 16, "vllm": 32}[server]
 num_blocks = slots // block_size + {"glassbox": 0, "vllm": 1}[server]
+slow_motion = {"glassbox": dict(max_steps_per_second=30), "vllm": {}}[server]
 
 # %%
 box = lab.serve(
@@ -62,6 +65,7 @@ box = lab.serve(
     max_model_len=max_model_len,
     max_num_seqs=8,
     max_num_batched_tokens=256,
+    **slow_motion,
 )
 box
 

@@ -124,14 +124,17 @@ class EngineLoop:
         self.engine, self.connection = engine, connection
         self.inbox: deque[tuple] = deque()
         self.arrived = threading.Event()
-        self.closed = False
+        self.closed = threading.Event()
+        pace = engine.options.max_steps_per_second
+        self.least = 1 / pace if pace else 0.0  # seconds of a step
 
     def run(self) -> None:
         threading.Thread(target=self._read, daemon=True).start()
-        while not self.closed:
+        while not self.closed.is_set():
             if not self.inbox:
                 self.arrived.wait(self._patience())
             self.arrived.clear()
+            began = self.engine.clock()
             try:
                 outputs = self._take()
                 busy = self.engine.has_unfinished()
@@ -141,6 +144,8 @@ class EngineLoop:
                 self.connection.send(("dead", f"{type(error).__name__}: {error}"))
                 return
             self.connection.send(("outputs", outputs, self._stats(self.engine.num_step_tokens if busy else 0)))
+            if busy and self.least:
+                self.closed.wait(max(0.0, began + self.least - self.engine.clock()))
 
     def _patience(self) -> float | None:
         """Seconds to wait for something to arrive; None: for however long it takes."""
@@ -154,7 +159,7 @@ class EngineLoop:
                 self.inbox.append(self.connection.recv())
                 self.arrived.set()
         except (EOFError, OSError):
-            self.closed = True
+            self.closed.set()
             self.arrived.set()
 
     def _take(self) -> list:

@@ -43,10 +43,13 @@ class EngineOptions:
     quantization_group_size: int | None = None  # weights that share a scale; None: the method's own
     quantization_calibration_rows: int = ROWS  # of text, for methods that look at activations
     kv_cache_dtype: str = "auto"  # auto: as the model computes; int8, fp8 (fp8_e4m3), fp8_e5m2: codes with a scale for each token and head
+    max_steps_per_second: int | None = None  # slow motion, for those who watch a server; None: as fast as it can
     check_invariants: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("block_size", "num_gpu_blocks_override", "max_num_seqs", "max_num_batched_tokens", "max_model_len"):
+        for name in (
+            "block_size", "num_gpu_blocks_override", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "max_steps_per_second",
+        ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise OptionsError(f"{flag(name)} must be at least 1, got {value}")

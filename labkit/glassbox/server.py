@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     add("--quantization-group-size", type=int, help="weights that share a scale (default: the method's own)")
     add("--quantization-calibration-rows", type=int, help="rows of calibration text, for methods that look at activations")
     add("--kv-cache-dtype", help=f"{', '.join(KV_FORMATS)}; auto: as the model computes")
+    add("--max-steps-per-second", type=int, help="slow motion, to watch it (default: as fast as it can)")
     add("--check-invariants", action=switch, help="check the laws of the KV cache after every step")
     add("--max-num-queued-reqs", type=int, help="requests that may wait; more are refused with 429 (default: no limit)")
     add("--trace-socket", type=Path, help="serve live trace events on this Unix socket")

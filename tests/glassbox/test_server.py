@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from labkit.glassbox import Engine, EngineOptions, SamplingParams
 from labkit.models import folder
-from labkit.trace import PoolState, read, subscribe
+from labkit.trace import PoolState, Step, read, subscribe
 
 DEADLINE = 120.0  # seconds; far beyond what anything here takes, for machines that are busy
 
@@ -358,6 +358,7 @@ def test_an_engine_that_dies_in_mid_stream_ends_the_stream_with_an_error_and_the
     [
         (["--model", "nowhere"], 2, "no model 'nowhere'"),
         (["--block-size", "0"], 2, "--block-size must be at least 1"),
+        (["--max-steps-per-second", "0"], 2, "--max-steps-per-second must be at least 1"),
         (["--num-gpu-blocks-override", "4"], 2, "raise --num-gpu-blocks-override to 128, or lower --max-model-len to 64"),
         (["--max-model-len", "9999"], 2, "is more than the model's context of 2048 tokens"),
         (["--blocksize", "4"], 2, "unrecognized arguments: --blocksize 4"),
@@ -398,3 +399,15 @@ def test_a_port_that_is_taken_is_named_before_anything_is_loaded(tmp_path):
     assert server.process.returncode == 2
     assert f"cannot listen on 127.0.0.1:{port}" in log and "choose another --port" in log
     assert "importing torch" not in log
+
+
+def test_in_slow_motion_steps_are_no_more_than_asked_for_and_the_answer_is_the_same(tmp_path, server):
+    asked = {"model": "tiny", "prompt": "A block holds", "max_tokens": 21, "temperature": 0, "extra_body": {"ignore_eos": True}}
+    with serving(tmp_path / "log", "--max-steps-per-second", "50", "--trace-file", str(tmp_path / "run.jsonl")) as slow:
+        assert slow.client.completions.create(**asked).choices[0].text == server.client.completions.create(**asked).choices[0].text
+        slow.process.terminate()
+        slow.end()
+    run = read(tmp_path / "run.jsonl")
+    assert run.header.configuration["max_steps_per_second"] == 50
+    times = [event.t for event in run.events if isinstance(event, Step) and event.scheduled]
+    assert len(times) == 21 and times[-1] - times[0] >= 20 / 50 - 0.02

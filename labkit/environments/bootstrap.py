@@ -16,9 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 FIRST = "notebooks/00_welcome.ipynb"
 # Numba compiles a kernel when it is first called, and keeps the result beside the source.
 COMPILE = """
-from labkit.glassbox.engine import Engine
+from labkit.glassbox.build import build_runner
+from labkit.glassbox.options import EngineOptions
+from labkit.glassbox.warm_up import warm_up
 from labkit.models import folder
-Engine.from_folder(folder("tiny")).generate([[1] * 3, [1] * 300])
+options = EngineOptions()
+warm_up(build_runner(folder("tiny"), options)[0], options)
 """
 
 

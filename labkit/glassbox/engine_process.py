@@ -52,9 +52,9 @@ def start(setup: Setup) -> tuple[Any, Any]:
     logging.getLogger("labkit.glassbox").info("importing torch")
     from labkit.glassbox.build import choose_device
     from labkit.glassbox.engine import Engine
-    from labkit.glassbox.sampling_params import SamplingParams
     from labkit.glassbox.threads import choose
     from labkit.glassbox.tracing import make_header
+    from labkit.glassbox.warm_up import warm_up
 
     recorder = None
     if setup.trace_socket or setup.trace_file:
@@ -65,7 +65,7 @@ def start(setup: Setup) -> tuple[Any, Any]:
     engine = Engine.from_folder(setup.model, setup.options, recorder)
     engine.runner.threads = choose(engine.runner.device, engine.runner.workshop.parts.weight_bytes)
     engine.runner.record()
-    warm_up(engine, SamplingParams(max_tokens=2, temperature=0.0, detokenize=False))
+    warm_up(engine.runner, engine.options)
     return engine, recorder
 
 
@@ -73,14 +73,6 @@ def report_failure(recorder: Any) -> None:
     """A run file that could not be written whole is said so in the log."""
     if recorder.failure:
         logging.getLogger("labkit.glassbox").error("trace: %s; free some space or choose another --trace-file", recorder.failure)
-
-
-def warm_up(engine: Any, params: Any) -> None:
-    """The first call of every kernel is slow. One prompt through the runner, unseen by trace and metrics."""
-    from labkit.glassbox.engine import Engine
-    from labkit.glassbox.policies import make_scheduler
-
-    Engine(make_scheduler("chunked", engine.options), engine.runner).generate([[0] * min(8, engine.options.max_model_len - 2)] * 2, params)
 
 
 class Post:

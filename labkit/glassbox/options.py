@@ -53,6 +53,8 @@ class EngineOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise OptionsError(f"{flag(name)} must be at least 1, got {value}")
+        if self.max_model_len == 1:
+            raise OptionsError("--max-model-len must be at least 2: a prompt has a token, and an answer has one")
         if self.dtype not in DTYPES:
             raise OptionsError(f"--dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
         if self.load_format not in ("auto", "safetensors", "dummy"):

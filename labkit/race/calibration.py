@@ -39,6 +39,7 @@ def calibrate(model: str = "tiny", *, seconds: float = 3.0, seed: int = 0, devic
     A step is measured whole: scheduling, computing, sampling and what the engine does besides.
     """
     from labkit.glassbox.build import build_runner
+    from labkit.glassbox.warm_up import warm_up
     from labkit.models.registry import folder
 
     options = EngineOptions(num_gpu_blocks_override=1024, max_num_seqs=max(CROWDS), max_model_len=2 * LONGEST, enable_prefix_caching=False,
@@ -80,13 +81,6 @@ def undisturbed() -> Iterator[None]:
     finally:
         gc.unfreeze()
         torch.set_num_threads(before)
-
-
-def warm_up(runner: RunnerLike, options: EngineOptions) -> None:
-    """The first calls of every kernel are slow: some prefills and decodes that nobody sees."""
-    engine = Engine(make_scheduler("chunked", options), runner)
-    for length in (1, 8, 40):
-        engine.generate([[0] * min(length, options.max_model_len - 3)] * min(4, options.max_num_seqs), _exactly(2))
 
 
 def _exactly(tokens: int) -> SamplingParams:

@@ -110,7 +110,8 @@ class Field:
     def one_by_one(self, tell: Callable[[str, Event], None], path: Any) -> bool:
         """In real time, with one model whose pool is every policy's in turn."""
         from labkit.glassbox.build import build_runner
-        from labkit.race.calibration import undisturbed, warm_up
+        from labkit.glassbox.warm_up import warm_up
+        from labkit.race.calibration import undisturbed
 
         self.racers = {}
         try:

@@ -360,6 +360,7 @@ def test_an_engine_that_dies_in_mid_stream_ends_the_stream_with_an_error_and_the
         (["--block-size", "0"], 2, "--block-size must be at least 1"),
         (["--max-steps-per-second", "0"], 2, "--max-steps-per-second must be at least 1"),
         (["--num-gpu-blocks-override", "4"], 2, "raise --num-gpu-blocks-override to 128, or lower --max-model-len to 64"),
+        (["--max-model-len", "1"], 2, "--max-model-len must be at least 2"),
         (["--max-model-len", "9999"], 2, "is more than the model's context of 2048 tokens"),
         (["--blocksize", "4"], 2, "unrecognized arguments: --blocksize 4"),
         (["--num-gpu-blocks-override", "9999999999"], 1, "the KV pool does not fit"),

@@ -64,7 +64,7 @@ print(
 
 # %% [markdown]
 # ## 1 · The race
-# Twelve requests, the same for everybody, arriving at random. The same memory for everybody: 100 blocks of 16 tokens. Rows are requests; time runs to the right.
+# Twelve requests, the same for everybody, arriving at random. The same memory for everybody: 100 blocks of 16 tokens. Rows are requests; time runs to the right. A fast machine is done in a blink: press ▶ to see it again, and *speed* for slow motion.
 #
 # ### Predict
 

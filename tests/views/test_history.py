@@ -143,5 +143,5 @@ def test_the_cursor_jumps_from_mark_to_mark():
 
 
 def test_a_speed_that_there_is_not_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match="0.25, 0.5, 1, 2, 4, 8"):
+    with pytest.raises(ValueError, match="0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8"):
         Cursor().set_speed(3)

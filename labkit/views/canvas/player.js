@@ -4,7 +4,7 @@ import { niceEnd, spoken } from "./clock.js";
 import { showPlayback } from "./elements.js";
 import { endOf, firstAbove, lastOf, PREEMPTED } from "./lanes.js";
 
-const SPEEDS = [0.25, 0.5, 1, 2, 4, 8];
+const SPEEDS = [0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8];
 const NARROWEST = 1e-3; // seconds
 const MOST_ROWS = 64, MOST_STEPS = 3000; // in one picture of a live run; then the window follows its end
 

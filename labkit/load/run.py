@@ -135,8 +135,8 @@ def hardware() -> dict[str, Any]:
     """The machine that made the load; on one host, also the server's."""
     from labkit.environments.machine import cpu, gpus, memory
 
-    return {"cpu": cpu().name, "cores": cpu().cores, "memory_bytes": memory().total, "gpus": [gpu.name for gpu in gpus()],
-            "platform": platform.platform()}
+    return {"cpu": cpu().name, "cores": cpu().cores, "instruction_sets": cpu().instruction_sets, "memory_bytes": memory().total,
+            "gpus": [gpu.name for gpu in gpus()], "platform": platform.platform()}
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,9 @@ import difflib
 import json
 import os
 import re
+import warnings
 from pathlib import Path
+from typing import Any
 
 from labkit.servers.driver import FLAG, Launch, Order, ServerError, given, import_path, served_name
 
@@ -25,6 +27,11 @@ PHASES = (  # part of a log line, and what it means; in order of appearance
 )
 EXCEPTION = re.compile(r"^(?:\([\w ]+pid=\d+\) )?(?:ERROR [^\]]*\] )?(?:\w+\.)*(\w*(?:Error|Exception)): (.+)$", re.MULTILINE)
 INVALID = re.compile(r"^(?:(\w+)\n)?  (?:Value error, )?(.+?) \[type=", re.MULTILINE)  # one line of pydantic's report
+VNNI = {"avx_vnni", "avx512_vnni", "amx_int8"}  # any of these adds up products of 8-bit integers in 32 bits
+SATURATES = (
+    "this CPU has no VNNI instructions: products of 8-bit weights and activations, which vLLM leaves to oneDNN, are added up in pairs in 16 "
+    "bits, and large ones are cut off. Answers are a little worse than the checkpoint's; see docs/quantization.md"
+)
 WRAPPERS = ("Engine core initialization failed", "WorkerProc initialization failed", "cancelled", "Engine core proc")
 
 
@@ -131,22 +138,31 @@ def check_names(flags: list[str], known: Path) -> None:
             raise ServerError(f"vLLM has no option {word}. {hint}")
 
 
+def stored(model: Path) -> dict[str, Any]:
+    """How the folder's checkpoint says that its weights are quantized; empty where it says nothing."""
+    try:
+        return json.loads((model / "config.json").read_text()).get("quantization_config") or {}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
 def four_bits(model: Path) -> bool:
     """Whether the folder holds a checkpoint of 4-bit weights: AWQ, GPTQ, or compressed-tensors' packed ones."""
-    try:
-        settings = json.loads((model / "config.json").read_text()).get("quantization_config") or {}
-    except (OSError, ValueError, AttributeError):
-        return False
+    settings = stored(model)
     return settings.get("quant_method") in ("awq", "gptq") or settings.get("format") == "pack-quantized"
 
 
 def check_kernels(model: Path, flags: list[str]) -> None:
-    """Raises `ServerError` where vLLM's CPU kernel for 4-bit weights cannot run. Without AVX-512 vLLM would die of it."""
+    """Raises `ServerError` where vLLM's CPU kernel for 4-bit weights cannot run: without AVX-512 vLLM would die of it. Warns where its
+    products of 8-bit integers are wrong."""
     from labkit.environments.machine import cpu
 
+    has = set(cpu().instruction_sets)
+    if stored(model).get("format") == "int-quantized" and "avx2" in has and not has & VNNI:
+        warnings.warn(SATURATES, stacklevel=2)
     if not four_bits(model):
         return
-    if "avx512f" not in cpu().instruction_sets:
+    if "avx512f" not in has:
         raise ServerError("vLLM's CPU kernel for 4-bit weights needs AVX-512, which this CPU lacks. Serve the original checkpoint, or one "
                           "with 8-bit weights and activations: labkit quantize --method smoothquant")
     if str(given(flags, "dtype")) in ("float32", "float"):

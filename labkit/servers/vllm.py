@@ -29,8 +29,8 @@ EXCEPTION = re.compile(r"^(?:\([\w ]+pid=\d+\) )?(?:ERROR [^\]]*\] )?(?:\w+\.)*(
 INVALID = re.compile(r"^(?:(\w+)\n)?  (?:Value error, )?(.+?) \[type=", re.MULTILINE)  # one line of pydantic's report
 VNNI = {"avx_vnni", "avx512_vnni", "amx_int8"}  # any of these adds up products of 8-bit integers in 32 bits
 SATURATES = (
-    "this CPU has no VNNI instructions: products of 8-bit weights and activations, which vLLM leaves to oneDNN, are added up in pairs in 16 "
-    "bits, and large ones are cut off. Answers are a little worse than the checkpoint's; see docs/quantization.md"
+    "this CPU has no VNNI instructions: products of 8-bit weights and activations, which vLLM leaves to oneDNN, are added up in pairs in "
+    "16 bits, and large ones are cut off. Answers differ a little from the checkpoint's; see docs/quantization.md"
 )
 WRAPPERS = ("Engine core initialization failed", "WorkerProc initialization failed", "cancelled", "Engine core proc")
 

@@ -27,7 +27,7 @@ class DecodeAttention(Protocol):
     def decode(self, tables: torch.Tensor, contexts: torch.Tensor) -> Attend: ...
 
 
-class Recorder:
+class GraphRecorder:
     """Records steps on a GPU. All recordings share memory: one is played at a time, and its logits are read before the next."""
 
     def __init__(self, device: torch.device) -> None:
@@ -66,7 +66,7 @@ class DecodeGraphs:
                  record: Callable[[Step], Step] | None = None) -> None:
         self.model, self.kv_cache, self.attention = model, kv_cache, attention
         self.device = kv_cache.tensor.device
-        self.record = record or Recorder(self.device)
+        self.record = record or GraphRecorder(self.device)
         self.sizes = sizes(largest)
         self.max_blocks = -(-max_model_len // kv_cache.block_size)
         self._recordings: dict[int, Recording] = {}

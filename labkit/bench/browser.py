@@ -5,7 +5,6 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from labkit.servers.preflight import free_ports
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
@@ -38,9 +39,7 @@ def wait_for(what: str, condition: Callable[[], object], timeout: float = 60.0) 
 @contextmanager
 def jupyter(folder: Path, environment: dict[str, str] | None = None) -> Iterator[str]:
     """JupyterLab on `folder`, on a free port with a token; yields the address of a notebook, less its path: address.format(path)."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_ports()[0]
     token = secrets.token_hex(16)
     settings = folder / ".jupyter-test"
     news = settings / "lab" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import shutil
 import socket
 from pathlib import Path
@@ -12,15 +13,22 @@ from labkit.servers.driver import ServerError
 
 LEAST_DISK = 64 << 20  # bytes for logs and run files
 HOST = "127.0.0.1"
+PORTS = range(20_000, 32_768)  # below those that systems give to outgoing connections and to whoever asks for any
 
 
 def free_ports(count: int = 1) -> list[int]:
-    """Different ports on which nobody listens. They are chosen by the system and not held: use them soon."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Different ports on which nobody listens. They are not held, but nobody gets one without naming it: a server that takes long to start
+    finds them as they were. Raises `ServerError` when there are not so many."""
+    found: list[int] = []
+    untried = iter(random.SystemRandom().sample(PORTS, len(PORTS)))  # a user's seed would send two notebooks to the same ports
+    while len(found) < count:
+        port = next(untried, None)
+        if port is None:
+            raise ServerError(f"fewer than {count} ports from {PORTS[0]} to {PORTS[-1]} are free: stop some servers, or give a port")
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            found.append(port)
+    return found
 
 
 def check_port(port: int) -> int:

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from labkit.glassbox import Engine, EngineOptions, SamplingParams
 from labkit.models import folder
+from labkit.servers.preflight import free_ports
 from labkit.trace import PoolState, Step, read, subscribe
 
 DEADLINE = 120.0  # seconds; far beyond what anything here takes, for machines that are busy
@@ -36,15 +37,9 @@ def wait_until(condition: Callable[[], object], what: str) -> object:
     raise AssertionError(f"not within {DEADLINE} s: {what}")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Server:
     def __init__(self, log: Path, *flags: str, port: int | None = None) -> None:
-        self.port, self.log = port or free_port(), log
+        self.port, self.log = port or free_ports()[0], log
         command = [sys.executable, "-m", "labkit.glassbox.server", "--port", str(self.port), *flags]
         with log.open("wb") as file:
             self.process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)

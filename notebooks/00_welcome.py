@@ -61,7 +61,7 @@ lab.doctor()
 # the first time installs vLLM into an environment of its own.)
 #
 # We give it a deliberately small memory so that you can see every block: 96 blocks. And the glass box runs in **slow motion**, 40 steps a second:
-# on its own it writes thousands of tokens a second on a laptop, too fast to watch.
+# on its own it writes thousands of tokens a second on two cores, too fast to watch.
 
 # %%
 box = lab.serve(server, model=model, max_model_len=512, max_num_seqs=8, **small)
@@ -132,7 +132,7 @@ result = lab.load(box, requests=n, concurrency=6, seed=0, prompts=stories, max_t
 # says where. When it ends, its blocks can be used by others. Full blocks stay behind, hatched, with a lower-case letter: they are *cached*,
 # and a later request that begins with the same tokens will find them there instead of computing them again.
 #
-# What did each request feel? TTFT is the time to its first token, TPOT the time for each further one. (In slow motion a token takes 25 ms. Take
+# What did each request feel? TTFT is the time to its first token, TPOT the time for each further one. (In slow motion a token takes 25 ms or more. Take
 # `max_steps_per_second` out above to see what it takes otherwise.)
 
 # %%

@@ -134,7 +134,8 @@ def explain(error: BaseException, url: str, events: int = 0, answered: bool = Fa
     if isinstance(error, aiohttp.ClientConnectorError):
         if isinstance(error.os_error, ConnectionRefusedError):
             return Failure("refused", f"nothing listens at {url}: is the server running, and is this its port?")
-        return Failure("unreachable", f"cannot connect to {url}: {error.os_error}")
+        if not isinstance(error.os_error, ConnectionError):  # one that dies while we connect resets the connection: as any that closes it
+            return Failure("unreachable", f"cannot connect to {url}: {error.os_error}")
     if isinstance(error, aiohttp.InvalidURL):
         return Failure("unreachable", f"{url!r} is not a URL: write http://host:port")
     if isinstance(error, TimeoutError):

@@ -1,7 +1,9 @@
 import asyncio
 import json
+import socket
 
 import pytest
+import uvloop
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
@@ -118,6 +120,27 @@ def test_nobody_there_is_said_at_once():
     with pytest.raises(ServerUnusable, match="nothing listens") as caught:
         asyncio.run(run())
     assert caught.value.failure.cause == "refused"
+
+
+@pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_server_that_goes_at_any_moment_of_connecting_has_closed_the_connection_or_refused_it(runner):
+    async def cause(turns: int) -> str:
+        """What a request meets whose server goes after so many turns of the event loop."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            async with OpenAIClient(f"http://127.0.0.1:{server.getsockname()[1]}", "the-model") as client:
+                reply = Reply()
+                sending = asyncio.create_task(client.stream(Request("hello"), reply, timeout=5.0))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                server.close()
+                await sending
+                return reply.error.cause
+
+    async def run() -> list[str]:
+        return [await cause(turns) for turns in range(12)]
+
+    causes = runner(run())
+    assert causes[0] == "refused" and causes[-1] == "disconnected" and set(causes) == {"refused", "disconnected"}, causes
 
 
 def test_something_that_is_no_url_is_named():

@@ -33,7 +33,7 @@ interactive = True
 
 # %% [markdown]
 # ## This machine
-# The lab starts three servers. The next cell says which way each of them runs *here*. The badge matters: **live** is the real thing, a
+# The lab can start three servers. The next cell says which way each of them runs *here*. The badge matters: **live** is the real thing, a
 # **stand-in** plays the part of a server that cannot run on this machine, and always says so.
 
 # %% tags=["setup"]
@@ -69,7 +69,7 @@ box
 
 # %% [markdown]
 # ## Talk to it
-# This is the official OpenAI client, pointed at your own server. The answer comes as a *stream*: one piece for each token, as soon as it exists.
+# This is the official OpenAI client, pointed at your own server. The answer comes as a *stream*: one piece for each **token** (a word, or a part of one), as soon as it exists.
 
 # %%
 from openai import OpenAI
@@ -93,7 +93,7 @@ for chunk in stream:
 # and real so that everything is true.
 #
 # ## Predict
-# To write the next token, the engine needs the *keys* and *values* of all tokens so far, in every layer: the **KV cache**. It keeps them
+# To write the next token, the engine needs the *keys* and *values* of all tokens so far, in every layer: vectors by which a token finds earlier ones, and what it takes from them. Kept from step to step, they are the **KV cache**. It keeps them
 # in **blocks** of a fixed number of tokens, so that memory need not be reserved in one piece.
 
 # %% jupyter={"source_hidden": true} tags=["predict"]

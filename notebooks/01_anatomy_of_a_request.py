@@ -21,7 +21,7 @@
 # 1. **TTFT** and **TPOT** on the tokens of a stream, as they arrive,
 # 2. where the time between *Enter* and the last token goes,
 # 3. **prefill**, which computes the whole prompt at once, and **decode**, which computes one token at a time: two kinds of work,
-# 4. what each of them waits for, on a **roofline** that is measured on this machine,
+# 4. what each of them waits for, memory or arithmetic: on a **roofline**, the most that this machine can do, which is measured here,
 # 5. why one step for many requests costs far less than many steps for one: the fact that every serving engine is built on.
 #
 # It takes about ten minutes. Set `server = "vllm"` to see the same in the real vLLM.
@@ -393,7 +393,7 @@ check.exercise(
 
 # %% [markdown]
 # ### Measure
-# First the machine: how many bytes and how many FLOPs per second can it do at most, with all its cores? (`labkit bench machine` measures it for every number of threads.) Servers
+# First the machine: how many bytes can it read in a second at most, and how many FLOPs (multiplications and additions) can it do, with all its cores? (`labkit bench machine` measures it for every number of threads.) Servers
 # leave one core to HTTP and clients: vLLM always, the glass box while steps are short. What that costs is part of what you will see. Then a model that does not fit into the CPU's caches, as no real one fits into a GPU's: only its *shape* matters here, so its weights are random numbers.
 
 # %%
@@ -556,6 +556,8 @@ Table(
 
 # %% [markdown]
 # ### Explain
+# The line in the picture is the roofline. Its slope is what memory allows: so many FLOPs for each byte that it brings. Its flat part is what arithmetic allows. They meet at the *ridge*.
+#
 # A **decode** for one request does one multiplication and one addition for each weight that it reads: it stands far to the left, under the slope, and waits for **memory**. Add requests, and it
 # climbs along the slope: the same bytes, more FLOPs, more tokens per second. To the right of the ridge it comes under the flat part, and from there on more requests only share what is there. A
 # **prefill** stands there from the beginning: hundreds of tokens for one reading of the weights. It waits for **arithmetic**.
@@ -564,7 +566,7 @@ Table(
 # busy, and hardly computes. No step reaches 100 %: what is missing went into overhead, and to whoever else uses this machine.
 #
 # And the model that answered you above? The shipped one fits into the cache. The next cell says what a step of it *could* take and what it took: the rest is neither memory nor arithmetic but
-# **overhead**, the launching of many small operations. That, too, is shared by all requests of a step.
+# **overhead**: deciding what to compute, Python around the step, in vLLM also the launching of many small operations. That, too, is shared by all requests of a step.
 
 # %%
 small = planning.work(shape, [(300, 1)], dtype_bytes)

@@ -35,7 +35,7 @@ interactive = True
 
 # %% [markdown]
 # ## A small memory
-# Both engines get the same: room for **1 152 tokens**, requests of at most **512** tokens, at most 8 at once. vLLM's CPU kernels need blocks of 32 tokens,
+# Both engines get the same: room for **1 152 tokens**, requests of at most **512** tokens, at most 8 at once. vLLM's CPU kernels need blocks of a multiple of 32 tokens,
 # the glass box takes any size; and vLLM keeps block 0 for itself (the *null block*, ∅ in the picture), so it gets one more.
 #
 # The glass box runs in slow motion, 30 steps a second, so that you can follow it.

@@ -46,7 +46,7 @@ predict, check = lesson.predict, lesson.check
 
 # %% [markdown]
 # ## What a step costs here
-# Before racing, let us measure. The next cell runs the real engine for three seconds in every mixture of prompts and answers, and fits one line to the times of its steps:
+# Before racing, let us measure. The next cell runs the real engine for about three seconds, through mixtures of prompts and answers, and fits one line to the times of its steps:
 #
 # > milliseconds = a fixed part + so much for each prompt token + so much for each request that decodes + a little for what they look at
 #

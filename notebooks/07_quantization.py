@@ -145,7 +145,7 @@ check.exercise(
 
 # %% [markdown]
 # ## 2 · Outliers
-# An error in a weight matters as much as the input that it is multiplied with. Below the left map stand the greatest absolute values of each input, over a calibration text: a few features are far **louder** than the
+# An error in a weight matters as much as the input that it is multiplied with. Below the left map stand the greatest absolute values of each input, over a *calibration text* (some text that is run through the model to see what its layers are given): a few features are far **louder** than the
 # rest. The next picture has every layer by every method. The numbers are errors of the layer's *output*, in percent.
 
 # %%
@@ -224,7 +224,7 @@ weights.still()
 # |---|---|---|
 # | round-to-nearest | the closest value of an even grid | Nagel et al. 2021, [2106.08295](https://arxiv.org/abs/2106.08295) |
 # | LLM.int8() | 8-bit products; loud features stay out, in 16 bits | Dettmers et al. 2022, [2208.07339](https://arxiv.org/abs/2208.07339) |
-# | SmoothQuant | weights *and* activations in 8 bits; loudness is moved into the weights | Xiao et al. 2022, [2211.10438](https://arxiv.org/abs/2211.10438) |
+# | SmoothQuant | weights *and* activations (the inputs of layers) in 8 bits, W8A8; loudness is moved into the weights | Xiao et al. 2022, [2211.10438](https://arxiv.org/abs/2211.10438) |
 # | GPTQ | later columns make up for the error of earlier ones | Frantar et al. 2022, [2210.17323](https://arxiv.org/abs/2210.17323) |
 # | AWQ | weights that meet loud inputs are scaled up first | Lin et al. 2023, [2306.00978](https://arxiv.org/abs/2306.00978) |
 # | SqueezeLLM | levels by k-means, weighted by sensitivity; outliers apart | Kim et al. 2023, [2306.07629](https://arxiv.org/abs/2306.07629) |
@@ -232,8 +232,8 @@ weights.still()
 # | FP8 | 8-bit floats: steps grow with the value | Micikevicius et al. 2022, [2209.05433](https://arxiv.org/abs/2209.05433) |
 #
 # ## 3 · What it costs in the text
-# A smaller error in a layer is not yet a better text. Three measures, always against the original: **perplexity** on text that the model has not seen; **exact recall**, the share of four-digit keys
-# that it gives back without a mistake; and the **first token that differs** when both write greedily.
+# A smaller error in a layer is not yet a better text. Three measures, always against the original: **perplexity** on text that the model has not seen (among how many equally likely tokens it hesitates, on average); **exact recall**, the share of four-digit keys
+# that it gives back without a mistake; and the **first token that differs** when both write greedily, always the likeliest token. The table adds **KL**, how far the probabilities have moved from the original's, in nats (0 is not at all).
 #
 # ### Predict
 
@@ -659,7 +659,7 @@ else:
 # | no risk, half the bytes | FP8 or int8 weights (W8A8 with SmoothQuant, where the hardware multiplies them) | the text hardly changes; products of 8 bits are faster, too |
 # | the largest model that fits, few requests | 4 bits: AWQ or GPTQ, groups of 64 or 128 | decode waits for bytes; a quarter of them |
 # | 4 bits without calibration | round-to-nearest or NF4 | nothing to run before; a little worse |
-# | 3 bits and fewer | GPTQ, AWQ or SqueezeLLM, and a test of *your* task | round-to-nearest breaks first; perplexity is a mean, and a mean can hide a task that fails |
+# | 3 bits and fewer | GPTQ, AWQ or SqueezeLLM, here in the lab (it exports no 3-bit checkpoint), and a test of *your* task | round-to-nearest breaks first; perplexity is a mean, and a mean can hide a task that fails |
 # | long contexts, many requests | an 8-bit KV cache, beside whatever the weights are | the cache, not the weights, fills the memory |
 # | large batches, compute-bound | W8A8 or FP8 rather than 4-bit weights | 4-bit weights are unpacked before they are multiplied: bytes are saved, arithmetic is not |
 #

@@ -11,6 +11,8 @@ from typing import Any
 
 import labkit
 
+PACKAGES = ("torch", "numpy", "numba", "transformers")  # whose versions can change what the lab's own part does
+
 
 def parser(name: str, about: str) -> argparse.ArgumentParser:
     """The options that all measurements have."""
@@ -22,12 +24,16 @@ def parser(name: str, about: str) -> argparse.ArgumentParser:
 
 def write(name: str, argv: list[str], options: argparse.Namespace, result: dict[str, Any]) -> None:
     """Write `result` to benchmarks/NAME.json with its provenance, and print it if JSON is asked for."""
+    from labkit.environments.machine import look
+    from labkit.environments.routes import routes, version
     from labkit.load.run import hardware
 
     when = datetime.now().astimezone().isoformat(timespec="seconds")
-    versions = {"labkit": labkit.__version__, "python": platform.python_version()}
+    versions = {"labkit": labkit.__version__, "python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    servers = {route.server: route.versions for route in routes(look()) if route.versions and route.environment}
     command = shlex.join(["labkit", "bench", *argv])
-    result = {"name": name, "command": command, "when": when, "hardware": hardware(), "versions": versions, **result}
+    result = {"name": name, "command": command, "when": when, "hardware": hardware(), "versions": versions, "servers": servers,
+              **result}
     path = options.output or Path(labkit.__file__).parents[1] / "benchmarks" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")

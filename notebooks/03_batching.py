@@ -459,10 +459,11 @@ trials = {
 
 def tried(policy):
     """The policy's race in each trial; None as long as it schedules nothing at all."""
-    done = {
-        title: lab.race({"yours": policy}, workload, clock=round_numbers, show=False, **engine)
-        for title, (workload, engine) in trials.items()
-    }
+    done = {}
+    for title, (workload, engine) in trials.items():
+        done[title] = lab.race({"yours": policy}, workload, clock=round_numbers, show=False, **engine)
+        if not done[title].complete:
+            raise KeyboardInterrupt(f"stopped in the trial “{title}”")
     unwritten = all(
         "'NoneType' object has no attribute" in str(race.broken.get("yours"))
         for race in done.values()

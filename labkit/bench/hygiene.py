@@ -136,8 +136,10 @@ def _interrupt(name: str, mark: str) -> tuple[Family, float]:
     """A server that is up survives the stop button; one that is starting is given up, while the kernel goes on."""
     with _kernel_of(mark) as (manager, client):
         family = family_of(_execute(client, SERVE.format(name=name)), mark)
-        client.execute("import time; time.sleep(600)")
-        time.sleep(0.5)
+        with tempfile.TemporaryDirectory() as folder:
+            busy = Path(folder) / "busy"
+            client.execute(f"import time; open({str(busy)!r}, 'w').close(); time.sleep(600)")
+            _wait(busy.exists)  # an idle kernel pays no heed to an interrupt
         manager.interrupt_kernel()
         if _execute(client, "print(server.health())") != "True":
             raise RuntimeError("the interrupt hurt the running server")

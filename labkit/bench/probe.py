@@ -78,11 +78,12 @@ class Scraper:
 
 
 def compare(run: Run, samples: list[tuple[int, float]]) -> tuple[int, list[tuple[int, float, list[float]]]]:
-    """How many samples equal the state folded from the trace after the same iteration, and those that equal no neighbour's either.
+    """How many samples equal the state folded from the trace after the same iteration, and those that cannot be any that it may be.
 
     vLLM counts an iteration when a step gives tokens back, in the same breath as it sets its usage; a step that gives none back
     (a chunk of a prefill) sets the usage alone. So the nth count belongs to the nth step with tokens and those after it. It
-    answers /metrics on a thread, though, and reads the usage a little before the count: rarely, the two lie one iteration apart.
+    answers /metrics on a thread, though, and reads the usage a little before the count: rarely, the usage is that of an iteration
+    since the count of the sample before, or of the one whose count is still to come.
     """
     expected: dict[int, list[float]] = defaultdict(list, {0: [0.0]})
     state, count = PoolState(run.header), 0
@@ -96,7 +97,10 @@ def compare(run: Run, samples: list[tuple[int, float]]) -> tuple[int, list[tuple
         return any(abs(usage - each) < 1e-9 for near in counts for each in expected[near])
 
     same = sum(among(usage, count) for count, usage in samples)
-    return same, [(count, usage, expected[count]) for count, usage in samples if not among(usage, count - 1, count, count + 1)]
+    before = [0, *(count for count, _ in samples)]
+    unequal = [(count, usage, expected[count]) for known, (count, usage) in zip(before, samples, strict=False)
+               if not among(usage, *range(known, count + 2))]
+    return same, unequal
 
 
 def check_snapshots(run: Run) -> tuple[int, int]:

@@ -14,7 +14,6 @@ from labkit.glassbox.engine_client import EngineClient, EngineFailure, Stream
 from labkit.glassbox.metrics import Metrics
 from labkit.glassbox.options import EngineOptions
 from labkit.glassbox.outputs import RequestOutput
-from labkit.glassbox.policies import make_scheduler
 from labkit.glassbox.protocol import (
     APIError,
     Call,
@@ -43,7 +42,6 @@ class Api:
     ) -> None:
         self.client, self.tokenizer, self.options, self.names, self.max_queued = client, tokenizer, options, names, max_queued
         self.metrics = Metrics(names[0], options)
-        self.seats = make_scheduler(options.policy, options, **options.policy_parameters).max_num_seqs
         client.observe = self.metrics.observe
 
     def application(self) -> web.Application:
@@ -99,7 +97,6 @@ class Api:
             raise APIError(503, str(failure), kind="ServiceUnavailableError") from failure
         except ValueError as error:
             raise APIError(400, str(error)) from error
-        self.seats = changed.max_num_seqs
         self.metrics.observe_switch(changed)
         return web.json_response(asdict(changed))
 
@@ -127,6 +124,10 @@ class Api:
                 check_prompt(token_ids, self.options.max_model_len, self.client.vocab_size)
             except ValueError as error:
                 raise APIError(400, str(error), "prompt") from error
+        try:
+            call.params.check_vocabulary(self.client.vocab_size)
+        except ValueError as error:
+            raise APIError(400, str(error), "stop_token_ids") from error
         self._refuse_overload(len(prompts) * call.n)
         requests = []
         for index in range(len(prompts) * call.n):
@@ -140,16 +141,11 @@ class Api:
             raise APIError(503, str(failure), kind="ServiceUnavailableError") from failure
 
     def _refuse_overload(self, new: int) -> None:
-        """Requests beyond those that can run at once wait; when more than `max_queued` would, the call is refused at the door."""
-        if self.max_queued is None:
-            return
-        stats = self.client.stats
-        seats = self.seats if stats.waiting == 0 else stats.running
-        queued = max(0, self.client.num_unfinished - seats)
-        beyond = max(0, self.client.num_unfinished + new - seats)
-        if beyond > self.max_queued:
+        """A call that would make it more than `max_queued` requests, waiting and running, is refused at the door."""
+        here = self.client.num_unfinished
+        if self.max_queued is not None and here + new > self.max_queued:
             self.metrics.rejections.inc(new)
-            message = f"the queue is full: {queued} requests are waiting and --max-num-queued-reqs is {self.max_queued}; try again later"
+            message = f"the server is full: {here} requests are here and --max-num-queued-reqs is {self.max_queued}; try again later"
             raise APIError(429, message, kind="TooManyRequestsError", retry_after=1)
 
 

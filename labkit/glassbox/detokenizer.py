@@ -37,9 +37,7 @@ class Detokenizer:
         if complete and fresh:
             self._settled, self._pending = self._pending, ()
             self._shown = len(self.decode(self._settled))
-        if self.num_tokens <= self.min_tokens:
-            return fresh, None
-        return self.stops.feed(fresh)
+        return self.stops.feed(fresh, ends=self.num_tokens > self.min_tokens)
 
     def flush(self) -> str:
         """What was held back, when no more tokens come."""
@@ -53,12 +51,15 @@ class StopStrings:
         self.stops, self.include = stops, include
         self._held = ""
 
-    def feed(self, text: str) -> tuple[str, str | None]:
-        """Text that is safe to show, and the stop string found, the earliest in the text. After one is found nothing is held."""
+    def feed(self, text: str, ends: bool = True) -> tuple[str, str | None]:
+        """Text that is safe to show, and the stop string found, the earliest in the text. After one is found nothing is held.
+
+        `ends` False: none counts that ends in this text, it is too early; one may begin here.
+        """
         if not self.stops:
             return text, None
         text, self._held = self._held + text, ""
-        found = min(((at, stop) for stop in self.stops if (at := text.find(stop)) >= 0), default=None)
+        found = min(((at, stop) for stop in self.stops if (at := text.find(stop)) >= 0), default=None) if ends else None
         if found is not None:
             at, stop = found
             return text[: at + len(stop) if self.include else at], stop

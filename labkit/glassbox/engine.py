@@ -89,7 +89,7 @@ class Engine:
         self, prompt_token_ids: Sequence[int], params: SamplingParams | None = None, request_id: str | None = None, priority: int = 0
     ) -> str:
         """Queue a prompt; returns the request's id. Raises `ValueError` for a prompt that is empty, unknown to the model or too long
-        (`Unservable`: for this policy), and `Overloaded` when the policy turns it away now.
+        (`Unservable`: for this policy), for stop tokens that the model has not, and `Overloaded` when the policy turns it away now.
 
         `max_tokens` beyond the context is allowed: the request then ends with "length" where the context does.
         """
@@ -98,6 +98,7 @@ class Engine:
         if request_id in self.scheduler.requests:
             raise ValueError(f"request {request_id} is already being served")
         check_prompt(prompt_token_ids, self.options.max_model_len, self.runner.vocab_size)
+        params.check_vocabulary(self.runner.vocab_size)
         if params.stop and self.tokenizer is None:
             raise ValueError("stop strings need a tokenizer, and this model's folder has none; use stop_token_ids")
         request = Request(request_id, list(prompt_token_ids), params, arrival=self.clock(), priority=priority)
@@ -112,7 +113,10 @@ class Engine:
         return request_id
 
     def step(self) -> list[RequestOutput]:
-        """Schedule, compute, sample: one token more for every request that has its prompt computed."""
+        """Schedule, compute, sample: one token more for every request that has its prompt computed.
+
+        A step that fails or is interrupted while it computes ends its requests: what their blocks hold is not known.
+        """
         began = self.clock()
         self.step_number += 1
         plan = self.scheduler.schedule(began)
@@ -122,11 +126,18 @@ class Engine:
         if not plan.requests:
             return self._pause(plan, began)
         sampling, self.num_step_tokens = plan.sampling, plan.total_num_scheduled_tokens
-        sampled = self.runner.run(plan)
+        for request in plan.requests:
+            if request.first_scheduled is None:
+                request.first_scheduled = began
+        try:
+            sampled = self.runner.run(plan)
+        except BaseException:
+            self._drop(plan, began)
+            raise
         self.scheduler.advance(plan)
         ended = self.clock()
         outputs = [self._output(request, [], "", began) for request in plan.refused]
-        outputs += [self._append(request, sampled[request.request_id], began, ended) for request in sampling]
+        outputs += [self._append(request, sampled[request.request_id], ended) for request in sampling]
         finished = {output.request_id: output.finish_reason for output in outputs if output.finished}
         self.tracer.step(self.step_number, began, ended, plan, sampled, finished)
         if self.checker:
@@ -168,7 +179,11 @@ class Engine:
     def generate(
         self, prompts: Sequence[str | Sequence[int]], params: SamplingParams | Sequence[SamplingParams] | None = None
     ) -> list[RequestOutput]:
-        """Serve prompts (texts or token ids) to their end; outputs are whole and in the order of the prompts."""
+        """Serve prompts (texts or token ids) to their end; outputs are whole and in the order of the prompts. Raises `ValueError` while
+        there are requests of `add_request`, whose outputs would be lost."""
+        if self.has_unfinished():
+            number = len(self.scheduler.requests)
+            raise ValueError(f"{number} requests of add_request have not ended: step() until they have, or abort them")
         each = [params] * len(prompts) if params is None or isinstance(params, SamplingParams) else params
         whole: dict[str, RequestOutput | None] = {}
         try:
@@ -189,10 +204,18 @@ class Engine:
                 self.abort(request_id)
         return list(whole.values())
 
+    def _drop(self, plan: Plan, began: float) -> None:
+        """End the requests of a plan that was not computed, and forget the blocks that it was to fill."""
+        self.scheduler.kv.forget_hashed()
+        self.tracer.step(self.step_number, began, self.clock(), plan, {}, {request.request_id: "refused" for request in plan.refused})
+        for request in plan.requests:
+            self.abort(request.request_id)
+
     def _pause(self, plan: Plan, now: float) -> list[RequestOutput]:
         """A step without work: tell what has happened since the last one."""
-        if self.scheduler.has_unfinished() and plan.wait_until is None:
-            raise InvariantError("progress", self.step_number, "nothing scheduled, and no time given until which to wait")
+        if self.scheduler.has_unfinished() and (plan.wait_until is None or self.scheduler.draining):
+            what = "nothing more will arrive" if self.scheduler.draining else "no time given until which to wait"
+            raise InvariantError("progress", self.step_number, f"nothing scheduled, and {what}")
         self.num_step_tokens = 0
         outputs = [self._output(request, [], "", now) for request in plan.refused]
         if outputs or self.tracer.has_news:
@@ -206,14 +229,13 @@ class Engine:
         self.tracer.step(self.step_number, request.arrival, request.arrival, Plan(), {}, {request.request_id: "refused"})
         raise refusal.error()
 
-    def _append(self, request: Request, token_id: int, began: float, ended: float) -> RequestOutput:
+    def _append(self, request: Request, token_id: int, now: float) -> RequestOutput:
         """Give a request its next token, and end it if that was the last."""
         request.token_ids.append(token_id)
-        if request.first_scheduled is None:
-            request.first_scheduled = began
         reason, stop_reason, text = self._stops(request, token_id), None, ""
         if request.detokenizer:
-            text, stop_string = request.detokenizer.append(token_id)
+            is_shown = reason != "stop" or request.params.include_stop_str_in_output  # a token that stops is not part of the text
+            text, stop_string = request.detokenizer.append(token_id) if is_shown else ("", None)
             if stop_string is not None:
                 reason, stop_reason = "stop", stop_string
             elif reason is not None:
@@ -222,7 +244,7 @@ class Engine:
             if stop_reason is None and reason == "stop" and token_id not in self.eos_token_ids:
                 stop_reason = token_id
             self.scheduler.finish(request, reason, stop_reason)
-        return self._output(request, [token_id], text, ended)
+        return self._output(request, [token_id], text, now)
 
     def _stops(self, request: Request, token_id: int) -> str | None:
         params = request.params
@@ -244,7 +266,7 @@ class Engine:
             num_cached_tokens=request.num_cached_tokens,
             num_preemptions=request.num_preemptions,
             arrival=request.arrival,
-            first_scheduled=request.first_scheduled or now,
+            first_scheduled=now if request.first_scheduled is None else request.first_scheduled,
             emitted=now,
             refusal=request.refusal,
         )

@@ -26,6 +26,7 @@ class Checker:
 
     def check_plan(self, plan: Plan, step: int, now: float = 0.0) -> None:
         """Laws of a plan that was made at `now`, before it is computed."""
+        self._check_queues(step)
         if not plan.requests:
             self._check_wait(plan, step, now)
         self._check_budgets(plan, step)
@@ -45,7 +46,8 @@ class Checker:
         self.check(step)
 
     def check(self, step: int) -> None:
-        """Laws of the pool, the tables and the prefix cache, at any time between two decisions."""
+        """Laws of the queues, the pool, the tables and the prefix cache, at any time between two decisions."""
+        self._check_queues(step)
         kv = self.scheduler.kv
         pool, cache = kv.pool, kv.prefix_cache
         cached = sum(1 for block_id in pool.free_queue if cache.hash_of(block_id) is not None)
@@ -63,6 +65,13 @@ class Checker:
                 whom = next((name for name, request in owners.items() if block_id in request.block_table), None)
                 detail = f"block {block_id} has count {count} and stands in {occurrences[block_id]} tables"
                 raise InvariantError("reference counts equal table occurrences", step, detail, whom)
+
+    def _check_queues(self, step: int) -> None:
+        places = Counter(request.request_id for request in [*self.scheduler.waiting, *self.scheduler.running])
+        for rid in [*self.scheduler.requests, *places]:
+            if places[rid] != 1 or rid not in self.scheduler.requests:
+                detail = f"stands {places[rid]} times in waiting and running"
+                raise InvariantError("a request is in one queue until it ends", step, detail, rid)
 
     def _check_wait(self, plan: Plan, step: int, now: float) -> None:
         scheduler = self.scheduler

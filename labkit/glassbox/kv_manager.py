@@ -84,6 +84,10 @@ class KVCacheManager:
         hashed, self.hashed = self.hashed, []
         return hashed
 
+    def forget_hashed(self) -> None:
+        """Make unfindable again what became so since the last `take_hashed`: it was not computed."""
+        self.prefix_cache.evict([block_id for block_id, _, _ in self.take_hashed()])
+
     def _available(self, shared: Sequence[int]) -> int:
         """Blocks that can be given once the `shared` ones, some of which may be free, are taken."""
         return self.pool.num_free - sum(map(self.pool.is_free, shared))

@@ -25,6 +25,7 @@ class Plan:
     held: list[Request] = field(default_factory=list)  # ended requests that stand in `padding`
     refused: list[Request] = field(default_factory=list)  # taken out of the queue for good; `request.refusal` says why
     wait_until: float | None = None  # seconds on the engine's clock
+    num_failed: int = 0  # moves that found no blocks
 
     @property
     def total_num_scheduled_tokens(self) -> int:

@@ -5,9 +5,11 @@ import torch
 
 from labkit.glassbox.request import Request
 
+LARGEST = torch.finfo(torch.float32).max
+
 
 class Sampler:
-    """Applies, in vLLM's order: minimum length, repetition penalty, temperature, top-k, top-p; then draws.
+    """Applies repetition penalty, minimum length, temperature, top-k, top-p; then draws.
 
     A greedy batch costs one argmax. A drawn token depends on the request's own logits and its own random numbers alone, one number
     per token, so that a seed gives the same tokens in any batch.
@@ -20,8 +22,8 @@ class Sampler:
         """logits [N, vocab_size] (may be changed), one row per request -> N token ids."""
         if any(request.params.repetition_penalty != 1.0 for request in requests):
             logits = logits.float()
-        self._forbid_early_stops(logits, requests)
         self._penalize_repetition(logits, requests)
+        self._forbid_early_stops(logits, requests)
         chosen = argmax(logits)
         drawing = [row for row, request in enumerate(requests) if not request.params.greedy]
         if drawing:
@@ -44,8 +46,9 @@ class Sampler:
             penalty = request.params.repetition_penalty
             if penalty != 1.0:
                 seen = torch.tensor(sorted(set(request.token_ids)), device=logits.device)
-                values = logits[row, seen]
-                logits[row, seen] = torch.where(values > 0, values / penalty, values * penalty)
+                values = logits[row, seen].double()
+                values = torch.where(values > 0, values / penalty, values * penalty)
+                logits[row, seen] = values.clamp(-LARGEST, LARGEST).to(logits.dtype)  # infinite ones would leave no probabilities
 
     def _draw(self, logits: torch.Tensor, requests: list[Request]) -> torch.Tensor:
         """Inverse transform sampling on the sorted distribution, in float64 so that rounding cannot move a token into or out of it."""
@@ -56,7 +59,7 @@ class Sampler:
 
         params = [request.params for request in requests]
         logits, order = logits.sort(dim=-1, descending=True, stable=True)
-        beyond = torch.arange(size, device=logits.device) >= column([p.top_k if p.top_k > 0 else size for p in params])
+        beyond = torch.arange(size, device=logits.device) >= column([min(p.top_k, size) if p.top_k > 0 else size for p in params])
         logits = (logits.double() / column([p.temperature for p in params])).masked_fill(beyond, -torch.inf)
         probabilities = logits.softmax(dim=-1)
         before = probabilities.cumsum(dim=-1) - probabilities
@@ -64,7 +67,7 @@ class Sampler:
         probabilities = torch.where(before < column([p.top_p for p in params]), probabilities, 0.0)
         cumulative = probabilities.cumsum(dim=-1)
         point = column([request.generator.random() for request in requests]) * cumulative[:, -1:]
-        last = (probabilities > 0).sum(dim=-1, keepdim=True) - 1
+        last = (probabilities > 0).sum(dim=-1, keepdim=True).clamp(min=1) - 1  # 0 where every token is forbidden: then the first
         rank = torch.searchsorted(cumulative, point, right=True).minimum(last)
         return order.gather(1, rank).squeeze(1)
 

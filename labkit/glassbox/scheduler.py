@@ -4,6 +4,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 
 from labkit.glassbox.kv_manager import KVCacheManager
@@ -88,7 +89,8 @@ class Scheduler(ABC):
 
     def finish(self, request: Request, reason: str, stop_reason: int | str | None = None) -> None:
         """End a request, in whatever queue it is, and give its blocks back as the policy does."""
-        (self.running if request.status is RequestStatus.RUNNING else self.waiting).remove(request)
+        with suppress(ValueError):  # a policy of one's own may have lost it
+            (self.running if request.status is RequestStatus.RUNNING else self.waiting).remove(request)
         del self.requests[request.request_id]
         request.status, request.finish_reason, request.stop_reason = RequestStatus.FINISHED, reason, stop_reason
         self.give_back(request)
@@ -124,7 +126,7 @@ class Scheduler(ABC):
         """Schedule `num_tokens` of a running request. False, with nothing changed, when the pool has no blocks for them."""
         given = self.kv.allocate(request, num_tokens)
         if given is None:
-            return False
+            return self._failed(plan)
         plan.add(request, num_tokens, given)
         return True
 
@@ -133,7 +135,7 @@ class Scheduler(ABC):
         least `num_reserved_tokens` slots. False, with nothing changed: no blocks."""
         given = self.kv.allocate(request, num_tokens, shared, num_reserved_tokens)
         if given is None:
-            return False
+            return self._failed(plan)
         self.waiting.remove(request)
         self.running.append(request)
         request.num_reserved_tokens = num_reserved_tokens
@@ -147,6 +149,14 @@ class Scheduler(ABC):
             request.num_cached_tokens = num_cached
         plan.add(request, num_tokens, given, shared)
         return True
+
+    def _failed(self, plan: Plan) -> bool:
+        """False. Raises `RuntimeError` where a policy does not heed it and tries again for ever."""
+        plan.num_failed += 1
+        if plan.num_failed > 100 + 10 * len(self.requests):
+            raise RuntimeError(f"{plan.num_failed} times in one step extend and admit found no blocks and returned False: a policy has to "
+                               "look at that, and go on without this request")
+        return False
 
     def preempt(self, plan: Plan, request: Request) -> None:
         """Take all blocks from a running request that is not in the plan and put it at the head of `waiting`, to be recomputed."""

@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     add("--kv-cache-dtype", help=f"{', '.join(KV_FORMATS)}; auto: as the model computes")
     add("--max-steps-per-second", type=int, help="slow motion, to watch it (default: as fast as it can)")
     add("--check-invariants", action=switch, help="check the laws of the KV cache after every step")
-    add("--max-num-queued-reqs", type=int, help="requests that may wait; more are refused with 429 (default: no limit)")
+    add("--max-num-queued-reqs", type=int, help="requests here at once, waiting or running; more are refused with 429 (default: no limit)")
     add("--trace-socket", type=Path, help="serve live trace events on this Unix socket")
     add("--trace-file", type=Path, help="write trace events to this file")
     add("--trace-name", default="", help="what views call this run")

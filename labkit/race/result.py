@@ -27,7 +27,8 @@ COLUMNS = {
     "preemptions": ("preempted", "", 1, None), "refused": ("refused", "", 1, None), "makespan": ("all done", "ms", 1e3, True),
 }
 NOTES = ("TTFT, TPOT: medians over requests. Longest pause: between two tokens of one request. "
-         "Padding: share of the time in which steps ran. * best of its column, among those that served everybody (1 % apart: a tie).")
+         "Padding: share of the time in which steps ran. * best of its column, among those that served everybody (1 % apart: a tie). "
+         "Once the last request has come, a batch that is not full starts at once, without the delay that it would have.")
 TIE = 1.01
 
 

@@ -46,7 +46,8 @@ def race(
     All get the same pool; everything else is as the policy's server has it by default, and `max_num_seqs` and `max_num_batched_tokens`
     are for those that know them. show: the live view of the race, in a notebook. progress: a line on stderr.
 
-    A policy that breaks a law, or raises anything, is out: `result.broken` says which law, at which step, and of whom; the others go on. An
+    A policy that breaks a law while it races, or raises anything, is out: `result.broken` says which law, at which step, and of whom; the
+    others go on. Once the last request has come, all are told that they are `draining`: those who wait for a batch to fill up start. An
     interrupt ends the race and gives back what there is. Raises `OptionsError` for a policy or a parameter that there is not,
     `WorkloadError` with the arithmetic for a workload that could never be served, and ValueError for more policies than a view shows (6).
     """

@@ -34,6 +34,7 @@ from labkit.servers.registry import Record, kill_session, started
 
 POLL = 0.05  # seconds between looks at a starting server
 REST = 1.0  # seconds between looks at one that serves (its end is signalled at once)
+LAST = 1.0  # seconds that the leader of a server has to tidy up behind children that were killed
 HASTE = 1.0  # seconds between SIGTERM and SIGKILL for a server that is not ready: it has nothing to finish
 TAIL = 1 << 16  # bytes of log that an explanation is sought in
 TAIL_LINES = {True: 4, False: 15}  # log lines shown with a failure: few when its cause is known
@@ -111,6 +112,7 @@ class Guard:
 
     def _look(self) -> None:
         """News of a server that is starting: what its log says, and whether it answers."""
+        ready = self.code is None and answers(self.launch.ready_url)  # asked first: what the log said before is told before
         with contextlib.suppress(OSError), open(self.record.log, "rb") as log:
             log.seek(self.log_read)
             text, _, _ = log.read().rpartition(b"\n")
@@ -118,7 +120,7 @@ class Guard:
             for line in text.decode(errors="replace").splitlines():
                 if (phase := self.driver.phase(line)) and phase != (self.history[-1].get("phase") if self.history else None):
                     self._remember({"phase": phase, "seconds": round(time.monotonic() - self.began, 2)})
-        if self.code is None and answers(self.launch.ready_url):
+        if ready:
             self.record.ready = True
             self.record.write()
             self._remember({"ready": round(time.monotonic() - self.began, 2)})
@@ -191,7 +193,7 @@ class Guard:
         return []
 
     def _stop(self) -> None:
-        """End the server and everything that descends from it: SIGTERM, time to finish, SIGKILL."""
+        """End the server and everything that descends from it: SIGTERM, time to finish, SIGKILL. Its leader comes last, and may tidy up."""
         begin = time.monotonic()
         grace = self.launch.grace if self.record.ready else HASTE
         if self.listener is not None:
@@ -205,10 +207,12 @@ class Guard:
                 self._reap()
                 if self.code is not None and time.monotonic() > begin + grace / 4:
                     break  # the leader is gone and has left some behind
+            last = time.monotonic() + LAST if len(self._descendants()) > 1 else begin
             while left := self._descendants():
                 for process in left:
-                    with contextlib.suppress(psutil.Error):
-                        process.kill()
+                    if process.pid != self.record.pid or time.monotonic() > last:
+                        with contextlib.suppress(psutil.Error):
+                            process.kill()
                 time.sleep(0.01)
                 self._reap()
         self.record.remove()

@@ -53,7 +53,7 @@ class Record:
 
     def remove(self) -> None:
         """Forget the server: record, socket and work folder (with the trace socket in it). Log and run file stay."""
-        for path in (servers() / f"{self.id}.json", Path(self.socket)):
+        for path in (Path(self.socket).with_name(f"{self.id}.json"), Path(self.socket)):  # `servers()` would make the folder anew
             path.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -29,6 +29,8 @@ CAUSES = (  # what the log says, what it means and what to do
     (r"could not select device driver", "Docker has no access to the GPU: install the NVIDIA Container Toolkit and restart Docker"),
     (r"docker: (Error[^\n]*)", "Docker says: {}"),
     (r"Socket '([\d.:]+)' already in use", "the address {} is taken by another process. Give another port=..., or none"),
+    (r"terminate called after throwing an instance of 'boost::interprocess::",  # of a lock that the model held as it died
+     "the process of a Triton model has died, and Triton with it. If it was not killed, the system may be out of memory"),
     (r"labkit: (the process of a Triton model has died[^\n]*)", "{}. If it was not killed, the system may be out of memory"),
     (r"No space left on device|Unable to .{0,40}shared memory",
      "/dev/shm is full: Triton talks to its models through shared memory. Free some room, or give a container more with --shm-size"),
@@ -52,14 +54,13 @@ class Triton:
         from labkit.environments.install import environment
         from labkit.servers import triton_container
         from labkit.servers import triton_repository as repository
-        from labkit.servers.preflight import free_ports
         from labkit.servers.triton_options import parse
 
         place = environment("triton")
         options = parse(order.flags, server_flags(repository.Wheel(place.site_packages)))
         if options.engine == "vllm" and containerised(order.flags):
             triton_container.check_docker()
-            return triton_container.launch(order, options, *free_ports(2))
+            return triton_container.launch(order, options, *further_ports(order))
         if options.engine == "vllm":
             place = environment("vllm")
             words = vllm_words(replace(order, flags=canonical(options.engine_flags)), place)
@@ -69,7 +70,7 @@ class Triton:
         repository.check_users_own(options.model_repository, {config.name for config in configs})
         wheel = repository.Wheel(place.site_packages)
         models, backends = repository.write(order.folder, configs, wheel, ROOT)
-        grpc, metrics = free_ports(2)
+        grpc, metrics = further_ports(order)
         argv = [sys.executable, "-m", "labkit.servers.triton_supervisor", f"labkit-{order.folder.name}-", str(wheel.binary),
                 *(f"--model-repository={folder}" for folder in [models, *options.model_repository]), f"--backend-directory={backends}",
                 *(f"--{kind}-address={HOST}" for kind in ("http", "grpc", "metrics")),
@@ -83,7 +84,8 @@ class Triton:
             "LABKIT_TRACE_SOCKET": str(order.trace_socket), "LABKIT_TRACE_FILE": str(order.run_file),
             "LABKIT_TRACE_NAME": f"Triton, {options.engine}", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_COLOR": "0", "HF_HUB_OFFLINE": "1"}
         return Launch(argv, f"http://{HOST}:{order.port}/v2/health/ready", env=env, metrics_url=f"http://{HOST}:{metrics}/metrics",
-                      model=options.engine, ports={"grpc": grpc, "metrics": metrics}, traced=True, memory=NEEDED[options.engine])
+                      model=options.engine, ports={"grpc": grpc, "metrics": metrics}, traced=True, memory=NEEDED[options.engine],
+                      grace=15.0)
 
     def phase(self, line: str) -> str | None:
         for pattern, words in PHASES:
@@ -96,6 +98,13 @@ class Triton:
             if found := re.search(pattern, log, re.DOTALL):
                 return words.format(*(" ".join(part.split()) for part in found.groups()))
         return None
+
+
+def further_ports(order: Order) -> list[int]:
+    """Two free ports beside the order's own, on which nobody listens yet."""
+    from labkit.servers.preflight import free_ports
+
+    return [port for port in free_ports(3) if port != order.port][:2]
 
 
 def vllm_words(order: Order, place: Environment) -> list[str]:

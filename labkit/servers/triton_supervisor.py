@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 
 LOOK = 0.25  # seconds between two looks at the stubs
+LOOKS = 4  # in a row at which a stub is dead, until it is believed
+STOPS = (signal.SIGTERM, signal.SIGINT)
 DEAD_STUB = 70  # exit status
 DIED = "the process of a Triton model has died; streams in flight would never end, so Triton is stopped"
 SHARED_MEMORY = Path("/dev/shm")
@@ -39,18 +41,18 @@ def state(pid: int) -> str:
 
 
 def watch(server: subprocess.Popen, stopping: list[int], stubs: set[int]) -> int:
-    """Wait for the end of `server` and return its status; end it if a stub stays dead for two looks. Adds to `stubs` all it sees."""
-    dead: set[int] = set()
+    """Wait for the end of `server` and return its status; end it if a stub stays dead. Adds to `stubs` all it sees."""
+    dead: dict[int, int] = {}  # at so many looks in a row
     end = os.pidfd_open(server.pid)
     while not select.select([end], [], [], LOOK)[0]:
         stubs |= (alive := children(server.pid))
-        now = {pid for pid in alive if state(pid) == "Z"}  # Triton collects a stub only when it unloads the model itself
-        if now & dead and not stopping:
+        # Triton collects a stub only when it unloads the model itself.
+        dead = {pid: dead.get(pid, 0) + 1 for pid in alive if state(pid) == "Z"}
+        if max(dead.values(), default=0) >= LOOKS and not stopping:
             print(f"labkit: {DIED}", file=sys.stderr, flush=True)
             server.kill()
             server.wait()
             return DEAD_STUB
-        dead = now
     return server.wait()
 
 
@@ -58,15 +60,18 @@ def main(argv: list[str]) -> int:
     prefix, *command = argv
     stopping: list[int] = []
     # A process group of its own: a signal to ours reaches the stubs only through Triton, which then unloads its models in order.
-    server = subprocess.Popen([*command, f"--backend-config=python,shm-region-prefix-name={prefix}"], process_group=0)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # one that comes before there is a server waits until there is
+    server = subprocess.Popen([*command, f"--backend-config=python,shm-region-prefix-name={prefix}"], process_group=0,
+                              preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS))
 
     def stop(number: int, _: object) -> None:
         if not stopping:
             server.send_signal(signal.SIGTERM)
         stopping.append(number)
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    for number in STOPS:
+        signal.signal(number, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     stubs: set[int] = set()
     try:
         status = watch(server, stopping, stubs)

@@ -9,6 +9,8 @@ from pathlib import Path
 from labkit.trace.events import Event, Header, TraceError, decode, encode
 from labkit.trace.state import PoolState
 
+QUIET = 0.15  # seconds; a recorder writes more often than that: where nothing was added, nothing is on its way
+
 
 @dataclass(slots=True)
 class Run:
@@ -49,15 +51,16 @@ def read_idle(path: Path | str, timeout: float = 5.0) -> Run:
 
     Raises `TimeoutError` naming the requests that have not ended after `timeout` seconds.
     """
-    deadline = time.monotonic() + timeout
+    deadline, idle_at = time.monotonic() + timeout, None
     while True:
         run = read(path)
         alive = run.state_at(run.steps).requests
-        if not alive:
+        if not alive and run.steps == idle_at:
             return run
-        if time.monotonic() > deadline:
+        if alive and time.monotonic() > deadline:
             raise TimeoutError(f"{len(alive)} requests are still at work after {timeout:g} s: {', '.join(list(alive)[:5])}")
-        time.sleep(0.02)
+        idle_at = None if alive else run.steps
+        time.sleep(0.02 if alive else QUIET)
 
 
 def read(path: Path | str) -> Run:

@@ -12,7 +12,7 @@ from labkit.bench.browser import Map, Notebook, wait_for
 
 ROOT = Path(labkit.__file__).parents[1]
 SERVE = """import labkit as lab
-server = lab.serve("glassbox", block_size=16, num_gpu_blocks_override=96, max_model_len=512, max_num_seqs=6)
+server = lab.serve("glassbox", block_size=16, num_gpu_blocks_override=96, max_model_len=512, max_num_seqs=6, max_steps_per_second=150)
 view = lab.watch(server)
 view"""
 LOAD = "result = lab.load(server, requests=18, concurrency=6, seed=0, max_tokens=(40, 120))"
@@ -36,10 +36,10 @@ def test_the_map_lives_while_the_engine_works_and_can_be_searched_when_it_has_st
         assert [step for step, _ in seen] == sorted(step for step, _ in seen), "steps go forward"
         assert re.match(r"KV map, live, glass box \d", view.label)
         view.root.get_by_role("button", name="Pause").click()  # while the cell runs
-        wait_for("pause", lambda: view.root.get_attribute("data-mode") == "paused", 5)
+        wait_for("pause", lambda: view.root.get_attribute("data-mode") == "paused", 20)
         assert notebook.busy()
         view.root.get_by_role("button", name="Follow live").click()
-        wait_for("live again", lambda: view.root.get_attribute("data-mode") == "live", 5)
+        wait_for("live again", lambda: view.root.get_attribute("data-mode") == "live", 20)
         assert view.colours() > 40, "the canvas is painted"
         notebook.wait_until_done(180)
         wait_for("the end of the run", lambda: view.root.get_attribute("data-status") == "ended")

@@ -6,20 +6,24 @@ import re
 from labkit.bench.browser import Notebook, View, wait_for
 
 SERVE = """import labkit as lab
-server = lab.serve("glassbox", block_size=16, num_gpu_blocks_override=96, max_model_len=512, max_num_seqs=6)
+server = lab.serve("glassbox", block_size=16, num_gpu_blocks_override=96, max_model_len=512, max_num_seqs=6, max_steps_per_second=150)
 view = lab.watch(server, view="timeline")"""
 LOAD = "result = lab.load(server, requests=90, concurrency=6, seed=0, max_tokens=(100, 160))"  # goes on while buttons are pressed
 RACE = """from labkit.views import RaceView
 from tests.views.races import RULES, WORKLOAD, race
 runs = race()
 view = RaceView(list(runs), RULES, requests=[f"r{i}" for i in range(len(WORKLOAD))])
+import threading
+seen = threading.Event()
+view.on_msg(lambda *_: seen.set())  # the browser's first
 view.display()"""
-FEED = """import threading, time
+FEED = """import time
+seen.wait(60)
 def drive(name, run):  # ten times slower than the run was
     begin = time.perf_counter()
     view.feed(name, run.header)
     for event in run.events:
-        time.sleep(max(0.0, begin + 5 * event.t - time.perf_counter()))
+        time.sleep(max(0.0, begin + 10 * event.t - time.perf_counter()))
         view.feed(name, event)
 threads = [threading.Thread(target=drive, args=pair) for pair in runs.items()]
 for thread in threads: thread.start()
@@ -46,10 +50,10 @@ def test_the_timeline_grows_while_the_engine_works_and_can_be_searched_when_it_h
         assert seen == sorted(seen), "they only grow"
         assert re.match(r"Batch timeline, live, glass box \d", view.label)
         view.root.get_by_role("button", name="Pause").click()  # while the cell runs
-        wait_for("pause", lambda: mode(view) == "paused", 5)
+        wait_for("pause", lambda: mode(view) == "paused", 20)
         assert notebook.busy()
         view.root.get_by_role("button", name="Follow live").click()
-        wait_for("live again", lambda: mode(view) == "live", 5)
+        wait_for("live again", lambda: mode(view) == "live", 20)
         notebook.wait_until_done(180)
         shows(view, "90 of 90 finished, median TTFT .* median TPOT .* all done at ")
         assert view.root.get_attribute("data-status") == "ended" and view.colours() > 40

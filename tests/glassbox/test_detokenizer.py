@@ -100,6 +100,13 @@ def test_text_that_only_begins_like_a_stop_string_is_shown_as_soon_as_that_is_kn
     assert buffer.flush() == ""
 
 
+def test_a_stop_string_may_begin_before_min_tokens_and_end_after_them():
+    detokenizer = Detokenizer(lambda ids: "".join(" abcde"[i] for i in ids), [0], SamplingParams(stop=["bc"], min_tokens=2))
+    assert [detokenizer.append(i) for i in (1, 2, 3)] == [("a", None), ("", None), ("", "bc")]
+    early = Detokenizer(lambda ids: "".join(" abcde"[i] for i in ids), [0], SamplingParams(stop=["bc"], min_tokens=3))
+    assert "".join(early.append(i)[0] for i in (1, 2, 3, 4)) + early.flush() == "abcd"
+
+
 def test_stop_strings_are_ignored_before_min_tokens(tokenizer):
     token_ids = tokenizer.encode("end end end", add_special_tokens=False)
     per_word = len(token_ids) // 3

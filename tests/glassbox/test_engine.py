@@ -41,6 +41,60 @@ def test_the_end_token_ends_a_request_unless_it_is_ignored(model_folder, engine)
         engine.eos_token_ids = before
 
 
+def test_the_text_ends_before_a_stop_token_unless_it_is_asked_for():
+    engine = Engine.from_folder(folder("tiny"), EngineOptions(max_model_len=256))
+    [whole] = engine.generate(["Once upon a time"], GREEDY)
+    index = next(i for i in range(3, 12) if whole.token_ids[i] not in whole.token_ids[:i])
+    stops = dict(max_tokens=12, temperature=0.0, ignore_eos=True, stop_token_ids=[whole.token_ids[index]])
+    [without] = engine.generate(["Once upon a time"], SamplingParams(**stops))
+    [included] = engine.generate(["Once upon a time"], SamplingParams(**stops, include_stop_str_in_output=True))
+    assert without.token_ids == included.token_ids == whole.token_ids[: index + 1]
+    assert without.text == engine.tokenizer.decode(whole.token_ids[:index])
+    assert included.text == engine.tokenizer.decode(whole.token_ids[: index + 1]) != without.text
+
+
+def test_a_step_that_is_interrupted_leaves_nothing_that_others_could_find(engine, monkeypatch):
+    prompt = [31, 41, 59, 26, 53, 58, 97, 93, 23, 84, 62, 64]
+    expected = engine.generate([prompt], GREEDY)[0].token_ids
+    prompt = [32, *prompt[1:]]
+    interrupted = []
+
+    def interrupt(plan):
+        interrupted.append(plan)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.runner, "run", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            engine.generate([prompt, [*prompt, 7]], GREEDY)
+    assert interrupted[0].shared and not engine.has_unfinished() and engine.scheduler.kv.usage == 0
+    [output] = engine.generate([prompt], GREEDY)
+    assert output.num_cached_tokens == 0
+    fresh = Engine(engine.scheduler, engine.runner)
+    fresh.scheduler.kv.resize(64)  # forgets what is cached
+    assert output.token_ids == fresh.generate([prompt], GREEDY)[0].token_ids
+    assert engine.generate([[31, *prompt[1:]]], GREEDY)[0].token_ids == expected
+
+
+def test_a_request_has_been_scheduled_when_its_first_chunk_is(model_folder):
+    times = iter(range(1000))
+    engine = Engine.from_folder(model_folder("llama"), EngineOptions(**SMALL | {"max_num_batched_tokens": 8, "max_num_seqs": 8}))
+    engine.clock = lambda: float(next(times))
+    engine.add_request([5] * 40, GREEDY, "long")  # at 0
+    outputs = []
+    while not outputs:
+        outputs = engine.step()
+    assert outputs[0].arrival == 0 and outputs[0].first_scheduled == 1 and outputs[0].emitted == 10  # five steps of two looks at the clock
+
+
+def test_generate_does_not_swallow_the_outputs_of_others(engine):
+    engine.add_request([1, 2, 3], GREEDY, "mine")
+    with pytest.raises(ValueError, match="1 requests of add_request have not ended"):
+        engine.generate([[5, 6]], GREEDY)
+    engine.abort("mine")
+    assert engine.generate([[5, 6]], GREEDY)[0].finished
+
+
 def test_a_request_ends_with_length_where_its_context_does(engine):
     [output] = engine.generate([[5] * 60], SamplingParams(max_tokens=100, temperature=0.0, ignore_eos=True))
     assert (output.finish_reason, len(output.token_ids)) == ("length", 4)
@@ -122,6 +176,23 @@ def test_the_trace_tells_every_token_and_block_and_a_late_reader_catches_up_by_s
     assert late is not None and early.preempted > 0 and early.finished == 6 and early.hit_tokens > 0
     assert early.sampled_tokens == sum(map(len, outputs.values()))
     assert early.usage == 0
+
+
+def test_the_trace_of_a_step_that_fails_folds_to_an_empty_pool(model_folder, monkeypatch):
+    from labkit.glassbox.tracing import make_header
+
+    options = EngineOptions(**SMALL)
+    options.resolve(256)
+    recorder = Memory(make_header(options, "llama", "cpu"))
+    engine = Engine.from_folder(model_folder("llama"), options, recorder)
+    monkeypatch.setattr(engine.runner, "run", lambda plan: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        engine.generate([[1] * 9, [1] * 9], GREEDY)
+    state = PoolState(recorder.header)
+    for event in recorder.events:
+        state.apply(event)
+    assert state.finished == 2 and not state.requests and state.usage == 0
+    assert state.counts()["cached"] == 0
 
 
 def test_dummy_weights_serve_a_shape_without_a_checkpoint(model_folder, tmp_path):

@@ -57,6 +57,28 @@ class GivesNoBlocks(Greedy):
         plan.add(request, num_tokens, [])
 
 
+class LosesARequest(Greedy):
+    def schedule(self, now):
+        if self.running and self.waiting:
+            self.waiting.popleft()
+        return super().schedule(now)
+
+
+class QueuesTwice(Greedy):
+    def schedule(self, now):
+        plan = super().schedule(now)
+        self.waiting.append(self.running[-1])
+        return plan
+
+
+class TriesForEver(Greedy):
+    def schedule(self, now):
+        plan = Plan()
+        while self.waiting:
+            self.admit(plan, self.waiting[0], self.waiting[0].num_tokens)
+        return plan
+
+
 class NeverSchedules(Greedy):
     def schedule(self, now):
         return Plan()
@@ -160,6 +182,7 @@ class OnlyTheYoungestDecodes(Greedy):
     [
         (GivesNoBlocks, "no scheduled request without blocks", 1, "a"),
         (NeverSchedules, "progress", 1, "a"),
+        (QueuesTwice, "a request is in one queue until it ends", 1, "b"),
         (WaitsThoughNothingWillCome, "progress", 1, "a"),
         (WaitsForThePast, "progress", 1, "a"),
         (ForgetsWhoRuns, "progress", 2, "a"),
@@ -226,9 +249,28 @@ def test_a_running_request_that_is_never_scheduled_again_is_named_as_starving():
             loop.step()
 
 
-def test_without_the_checker_a_policy_that_never_schedules_still_does_not_hang():
-    loop = Loop(scheduler_of(NeverSchedules))
+@pytest.mark.parametrize("policy", [NeverSchedules, WaitsThoughNothingWillCome])
+def test_without_the_checker_a_policy_that_never_schedules_still_does_not_hang(policy):
+    loop = Loop(scheduler_of(policy))
     loop.engine.checker = None
     loop.add("a", [1, 2, 3])
     with pytest.raises(InvariantError, match="step 1: progress"):
+        loop.step()
+
+
+def test_a_request_that_a_policy_loses_is_named_and_does_not_stand_in_the_error_s_way():
+    loop = Loop(scheduler_of(LosesARequest))
+    loop.add("kept", [1, 2, 3], max_tokens=9)
+    loop.step()
+    loop.add("lost", [1, 2, 3], max_tokens=9)
+    with pytest.raises(InvariantError, match="request lost: a request is in one queue until it ends: stands 0 times"):
+        loop.step()
+    assert loop.engine.abort("lost").finish_reason == "abort"
+
+
+def test_a_policy_that_does_not_heed_that_there_are_no_blocks_is_stopped():
+    loop = Loop(scheduler_of(TriesForEver, num_gpu_blocks_override=6))
+    for name in "abcd":
+        loop.add(name, [1] * 8, max_tokens=4)
+    with pytest.raises(RuntimeError, match="found no blocks and returned False"):
         loop.step()

@@ -12,6 +12,7 @@ from labkit.trace import Step, read
 from tests.glassbox.test_server import serving, wait_until
 
 GREEDY = dict(model="tiny", temperature=0, extra_body={"ignore_eos": True})
+SLOW = ("--max-steps-per-second", "300")  # what runs is still running when the test comes back to it
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def alone():
 
 def test_overload_is_a_429_with_retry_after_and_the_requests_in_flight_are_untouched(tmp_path, alone):
     flags = ("--policy", "tgi", "--max-concurrent-requests", "2", "--max-batch-total-tokens", "1850", "--max-model-len", "2048")
-    with serving(tmp_path / "log", *flags, "--trace-file", str(tmp_path / "run.jsonl"), "--check-invariants") as server:
+    with serving(tmp_path / "log", *flags, *SLOW, "--trace-file", str(tmp_path / "run.jsonl"), "--check-invariants") as server:
         asked = {"max_tokens": 900, "stream": True, **GREEDY}
         streams = [server.client.completions.create(prompt=text, **asked) for text in ("A block", "The cache")]
         texts = [next(stream).choices[0].text for stream in streams]  # both are in
@@ -73,14 +74,14 @@ def test_a_batch_waits_for_its_size_pads_and_rejects_who_has_waited_too_long(tmp
 
 def test_the_priority_of_a_request_decides_who_comes_next(tmp_path):
     flags = ("--scheduling-policy", "priority", "--max-num-seqs", "1", "--trace-file", str(tmp_path / "run.jsonl"))
-    with serving(tmp_path / "log", *flags) as server:
+    with serving(tmp_path / "log", *flags, *SLOW) as server:
 
         def ask(prompt: str, tokens: int, priority: int) -> str:
             body = {"ignore_eos": True, "priority": priority}
             return server.client.completions.create(model="tiny", prompt=prompt, max_tokens=tokens, temperature=0, extra_body=body).id
 
         with ThreadPoolExecutor(3) as pool:
-            first = pool.submit(ask, "first in", 1900, 0)
+            first = pool.submit(ask, "first in", 1500, 0)
             wait_until(lambda: server.metrics()["glassbox:num_requests_running"] == 1, "the first runs")
             unimportant = pool.submit(ask, "unimportant", 2, 5)
             wait_until(lambda: server.metrics()["glassbox:num_requests_waiting"] == 1, "the second waits")

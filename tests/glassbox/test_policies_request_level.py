@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import pytest
 
+from labkit.glassbox.options import OptionsError
 from labkit.glassbox.plan import Plan
 from labkit.glassbox.refusal import Overloaded
 from tests.glassbox.harness import Loop, scheduler_of
@@ -166,3 +167,7 @@ class TestDynamic:
         loop.add("c", [1] * 4, priority=1)
         with pytest.raises(Overloaded):
             loop.add("d", [1] * 4, priority=2)
+
+    def test_a_queue_policy_with_a_name_that_there_is_not_is_refused(self):
+        with pytest.raises(OptionsError, match="priority_queue_policy has no 'allow_timeout_override'; it has max_queue_size"):
+            loop_of("dynamic", priority_levels=2, default_priority_level=1, priority_queue_policy={2: {"allow_timeout_override": True}})

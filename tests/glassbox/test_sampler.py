@@ -131,3 +131,21 @@ def test_different_seeds_and_no_seed_give_different_tokens(model_folder):
 def test_parameters_without_meaning_are_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"^{name} must be .* got {value}"):
         SamplingParams(**{name: value})
+
+
+@pytest.mark.parametrize("params", [
+    {"temperature": 1e-310}, {"temperature": 1e308, "min_tokens": 1}, {"repetition_penalty": 1e-39}, {"repetition_penalty": 1e308},
+    {"repetition_penalty": 5e-324, "min_tokens": 1}, {"top_k": 10**400}, {"stop_token_ids": [*range(VOCAB)], "min_tokens": 1},
+], ids=str)
+@pytest.mark.parametrize("prompt", [(1, 2, 3), tuple(range(VOCAB))], ids=["some seen", "all seen"])
+def test_extreme_parameters_still_give_a_token(params, prompt):
+    logits = torch.linspace(-3, 3, VOCAB)[None]
+    logits[0, 7] = 0.0
+    [token] = Sampler([])(logits, [request_of(prompt, seed=0, **params)])
+    assert 0 <= token < VOCAB
+
+
+def test_temperatures_near_zero_are_as_good_as_greedy():
+    assert SamplingParams(temperature=1e-9).temperature == 0.01 and SamplingParams(temperature=0.0).greedy
+    logits = torch.randn(1, VOCAB, generator=torch.Generator().manual_seed(2))
+    assert Sampler([])(logits.clone(), [request_of(temperature=1e-9, seed=3)]) == [int(logits.argmax())]

@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A fresh LABKIT_HOME, so that no test meets another's servers. Its path is short enough for sockets."""
-    with tempfile.TemporaryDirectory(prefix="lab-") as folder:
+    with tempfile.TemporaryDirectory(prefix="lab-", ignore_cleanup_errors=True) as folder:
         monkeypatch.setenv("LABKIT_HOME", folder)
         yield Path(folder)
 

@@ -58,7 +58,7 @@ def test_an_interrupt_at_any_moment_of_a_start_gives_the_server_up(home, monkeyp
 
 
 def test_a_server_that_dies_in_mid_stream_ends_the_stream_and_says_why(home):
-    with serve("glassbox", progress=False, **SMALL) as server:
+    with serve("glassbox", progress=False, max_steps_per_second=50, **SMALL) as server:
         family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
         connection, response = stream(server)
         family[0].kill()

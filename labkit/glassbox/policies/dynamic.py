@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
 
@@ -33,6 +33,13 @@ class QueuePolicy:
             raise OptionsError(f"timeout_action must be REJECT or DELAY, got {self.timeout_action!r}")
         if self.max_queue_size < 0 or self.default_timeout_microseconds < 0:
             raise OptionsError("max_queue_size and default_timeout_microseconds must be 0 (no limit) or more")
+
+
+def queue_policy(given: dict[str, Any]) -> QueuePolicy:
+    names = [field.name for field in fields(QueuePolicy)]
+    if unknown := [name for name in given if name not in names]:
+        raise OptionsError(f"priority_queue_policy has no {unknown[0]!r}; it has {', '.join(names)}")
+    return QueuePolicy(**given)
 
 
 class DynamicScheduler(RequestLevelScheduler):
@@ -65,7 +72,7 @@ class DynamicScheduler(RequestLevelScheduler):
         self.max_batch_size, self.delay = max_batch_size, max_queue_delay_microseconds * MICRO
         self.priority_levels, self.default_priority_level = priority_levels, default_priority_level
         self.default_policy = QueuePolicy(max_queue_size, default_timeout_microseconds, timeout_action)
-        self.level_policies = {int(level): QueuePolicy(**given) for level, given in (priority_queue_policy or {}).items()}
+        self.level_policies = {int(level): queue_policy(given) for level, given in (priority_queue_policy or {}).items()}
 
     @property
     def max_num_seqs(self) -> int:

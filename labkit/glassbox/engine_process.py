@@ -169,12 +169,14 @@ class EngineLoop:
     def _add(self, request_id: str, token_ids: list[int], params: Any, priority: int) -> list:
         """Queue a request; one that is refused has its answer already."""
         from labkit.glassbox.outputs import RequestOutput
-        from labkit.glassbox.refusal import Overloaded, Unservable
+        from labkit.glassbox.refusal import Overloaded, Refusal, Unservable
 
         try:
             self.engine.add_request(token_ids, params, request_id, priority)
         except (Overloaded, Unservable) as error:
             return [RequestOutput(request_id, [], finish_reason="refused", refusal=error.refusal)]
+        except (ValueError, TypeError) as error:  # what slips through at the door ends itself, not the engine
+            return [RequestOutput(request_id, [], finish_reason="refused", refusal=Refusal(str(error)))]
         return []
 
     def _quantize(self, settings: dict[str, Any]) -> Any:

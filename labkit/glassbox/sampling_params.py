@@ -43,6 +43,7 @@ class SamplingParams:
         self._require(0.0 < self.top_p <= 1.0, "top_p", "in (0, 1]")
         self._require(self.top_k >= -1, "top_k", "0 or -1 (off), or 1 and more")
         self._require(0.0 < self.repetition_penalty <= LARGEST, "repetition_penalty", "greater than 0, and finite")
+        self._require(self.seed is None or isinstance(self.seed, int), "seed", "an integer")
         self._require(0 <= self.min_tokens <= self.max_tokens, "min_tokens", f"from 0 to max_tokens={self.max_tokens}")
         self._require(all(isinstance(text, str) and text for text in self.stop), "stop", "strings that are not empty")
         self._require(self.detokenize or not self.stop, "stop", "empty when detokenize is off: stop strings are found in text")

@@ -188,7 +188,9 @@ def test_one_client_that_waits_for_each_answer_is_never_batched(triton):
 
 @pytest.mark.parametrize(("body", "message"), [
     ({"text_input": "a", "parameters": {"temprature": 0}}, "there is no sampling parameter 'temprature'"),
-    ({"text_input": "a", "parameters": {"temperature": -1}}, "temperature must be 0 (greedy) or more, got -1"),
+    ({"text_input": "a", "parameters": {"temperature": -1}}, "temperature must be 0 (greedy) or more, and finite, got -1"),
+    ({"text_input": "a", "sampling_parameters": '{"stop_token_ids": [-1]}'}, "stop_token_ids must be from 0 to 2047"),
+    ({"text_input": "a", "sampling_parameters": '{"seed": [1]}'}, "seed must be an integer"),
     ({"text_input": "a", "sampling_parameters": "hot"}, "sampling_parameters is not JSON"),
     ({"text_input": "a", "stream": True, "exclude_input_in_output": False}, "a stream cannot repeat its prompt"),
     ({"text_input": "word " * 3000}, "shorten the prompt to 2047 tokens"),

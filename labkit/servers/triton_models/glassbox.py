@@ -92,11 +92,12 @@ class TritonPythonModel:
             raise RuntimeError(self.fault)
         generation = Generation.read(request)
         prompt = self.engine.tokenizer.encode(generation.text) if generation.input_ids is None else generation.input_ids
-        check_prompt(prompt, self.engine.options.max_model_len, self.engine.runner.model.config.vocab_size)
+        check_prompt(prompt, self.engine.options.max_model_len, self.engine.runner.vocab_size)
         known = [each.name for each in fields(SamplingParams)]
         if unknown := set(generation.sampling) - set(known):
             raise ValueError(f"there is no sampling parameter {min(unknown)!r}; there are {', '.join(known)}")
         params, name = SamplingParams(**generation.sampling), next(self.names)
+        params.check_vocabulary(self.engine.runner.vocab_size)
         self.streams[name] = Stream(generation, sender, prompt[-CONTEXT:])
         self.mailbox.inbox.put(("add", name, prompt, params, 0))
 

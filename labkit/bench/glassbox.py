@@ -1,7 +1,7 @@
 """The glass box beside the real vLLM over HTTP: the same streamed load, the same model, float32, taking turns.
 
-vLLM stands here in two ways: as the lab starts it, with its probe and without compiling, ready in seconds; and at its best, compiled and with
-its own scheduler. Both have tcmalloc and libiomp. The glass box is as the lab starts it, and writes its trace.
+vLLM stands here in two ways: as the lab starts it, with its probe and without compiling, ready in seconds; and at its best, compiled and
+with its own scheduler. Both have tcmalloc and libiomp. The glass box is as the lab starts it, and writes its trace.
 """
 from __future__ import annotations
 

@@ -121,6 +121,13 @@ def test_a_server_that_ignores_sigterm_is_killed_in_the_end(home):
     assert not alive(server.pid)
 
 
+def test_a_server_whose_children_had_to_be_killed_may_tidy_up_behind_them(home):
+    server = start(tidy=str(home / "tidied"))
+    family = [process.pid for process in psutil.Process(server.pid).children()]
+    server.stop()
+    assert (home / "tidied").exists() and not any(map(alive, [server.pid, *family]))
+
+
 def test_a_killed_guard_takes_the_server_along(user):
     owner = user()
     guard = next(record.guard for record in records())

@@ -8,7 +8,8 @@ from labkit.servers.driver import Launch, Order, given
 
 
 class Toy:
-    """Options: --slow SECONDS, --fail TEXT, --kill (itself, while starting), --children, --deaf (ignores SIGTERM). GET /die kills it."""
+    """Options: --slow SECONDS, --fail TEXT, --kill (itself, while starting), --children, --deaf (ignores SIGTERM),
+    --tidy FILE (deaf too, makes it when its child is gone). GET /die kills it."""
 
     name = "toy"
     badge = "stand-in"

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -14,13 +15,17 @@ parser.add_argument("--memory")
 parser.add_argument("--slow", type=float, default=0)
 parser.add_argument("--children", action="store_true")
 parser.add_argument("--deaf", action=argparse.BooleanOptionalAction)
+parser.add_argument("--tidy", help="file that is made when the child that it then has is gone")
 parser.add_argument("--kill", action="store_true")
 options = parser.parse_args()
 print("PHASE loading", flush=True)
-if options.deaf:
+if options.deaf or options.tidy:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+sleeper = [sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"]
+if options.tidy:
+    child = subprocess.Popen(sleeper)
+    threading.Thread(target=lambda: (child.wait(), open(options.tidy, "w").close(), os._exit(0)), daemon=True).start()
 if options.children:  # one in the group, one that leaves it and is orphaned
-    sleeper = [sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"]
     subprocess.Popen(sleeper)
     if os.fork() == 0:
         subprocess.Popen(sleeper, start_new_session=True)

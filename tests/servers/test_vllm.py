@@ -113,8 +113,11 @@ def test_under_pressure_every_scrape_equals_the_trace_and_every_snapshot_the_fol
     # sixteen requests grow to at least 220 tokens each, half of a prompt's shortest length shared: 86 blocks and more of the 79 there are
     prompts = Prompts(length=(100, 200), max_tokens=(120, 240), shared_prefix=0.5, kind="ids")
     with Follower(server) as follower, Scraper(server) as scraper:
-        result = load(server, requests=32, concurrency=20, seed=1, prompts=prompts, extra={"ignore_eos": True}, progress=False)
-        assert result.failures == {}
+        for seed in range(1, 6):  # a busy vLLM may answer a scrape only after a second: until there are enough
+            result = load(server, requests=32, concurrency=20, seed=seed, prompts=prompts, extra={"ignore_eos": True}, progress=False)
+            assert result.failures == {}
+            if len({usage for _, usage in scraper.samples}) > 4 and len(scraper.samples) > 12:
+                break
         assert eventually(lambda: idle(server))
         scraper.scrape()
         assert eventually(lambda: follower.state.step == read_idle(server.run_file).steps)

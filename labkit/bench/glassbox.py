@@ -47,8 +47,6 @@ class Setting:
 
 def main(argv: list[str]) -> int:
     """Tokens per second and time to first token of the glass box and of vLLM under the same streamed load. Needs a C++ compiler (g++)."""
-    if shutil.which("g++") is None:
-        raise SystemExit("vLLM is compiled for this measurement, which needs a C++ compiler: install g++")
     parse = parser("glassbox", main.__doc__)
     default = Setting()
     parse.add_argument("--requests", type=int, default=default.requests, help="of one run (default: %(default)s)")
@@ -59,6 +57,8 @@ def main(argv: list[str]) -> int:
     parse.add_argument("--runs", type=int, default=default.runs, help="on each server (default: %(default)s)")
     parse.add_argument("--quick", action="store_true", help="the main comparison alone: no other shapes, no longer contexts")
     options = parse.parse_args(argv)
+    if shutil.which("g++") is None:
+        parse.error("vLLM is compiled for this measurement, which needs a C++ compiler: install g++")
     load = {"concurrency": options.concurrency, "rounds": options.rounds, "runs": options.runs, "dtype": options.dtype}
     main_setting = Setting(options.shape, options.requests, **load)
     result = compare(main_setting)

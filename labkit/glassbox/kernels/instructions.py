@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 FEATURES = binding.get_host_cpu_features()
 LANES = 16 if FEATURES.get("avx512f") else 8 if FEATURES.get("avx2") else 4  # float32 numbers of a vector
 LINE = 16  # float32 numbers that come with one request for memory: a cache line of 64 bytes
-SECOND, ONCE = 2, 0  # where to put what was asked for, as LLVM counts: the second level of cache; the first, past the others
+SECOND = 2  # where to put what was asked for, as LLVM counts: the second level of cache, which can wait for more lines than the first
 
 FLOAT, INT32, BYTES = ir.FloatType(), ir.IntType(32), ir.IntType(8).as_pointer()
 VECTOR = ir.VectorType(FLOAT, LANES)

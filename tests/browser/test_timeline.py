@@ -9,11 +9,11 @@ SERVE = """import labkit as lab
 server = lab.serve("glassbox", block_size=16, num_gpu_blocks_override=96, max_model_len=512, max_num_seqs=6, max_steps_per_second=150)
 view = lab.watch(server, view="timeline")"""
 LOAD = "result = lab.load(server, requests=90, concurrency=6, seed=0, max_tokens=(100, 160))"  # goes on while buttons are pressed
-RACE = """from labkit.views import RaceView
+RACE = """import threading
+from labkit.views import RaceView
 from tests.views.races import RULES, WORKLOAD, race
 runs = race()
 view = RaceView(list(runs), RULES, requests=[f"r{i}" for i in range(len(WORKLOAD))])
-import threading
 seen = threading.Event()
 view.on_msg(lambda *_: seen.set())  # the browser's first
 view.display()"""

@@ -87,6 +87,17 @@ def test_a_request_has_been_scheduled_when_its_first_chunk_is(model_folder):
     assert outputs[0].arrival == 0 and outputs[0].first_scheduled == 1 and outputs[0].emitted == 10  # five steps of two looks at the clock
 
 
+def test_a_request_that_slips_through_at_the_door_ends_itself_not_the_engine(engine):
+    from labkit.glassbox.engine_process import EngineLoop
+
+    loop = EngineLoop(engine, connection=None)
+    loop.inbox += [("add", "empty", [], GREEDY, 0), ("add", "wrong", [5], SamplingParams(stop_token_ids=["x"]), 0)]
+    outputs = loop._take()
+    assert [(output.request_id, output.finish_reason) for output in outputs] == [("empty", "refused"), ("wrong", "refused")]
+    assert "prompt is empty" in outputs[0].refusal.message and outputs[0].refusal.retry_after is None
+    assert not engine.has_unfinished()
+
+
 def test_generate_does_not_swallow_the_outputs_of_others(engine):
     engine.add_request([1, 2, 3], GREEDY, "mine")
     with pytest.raises(ValueError, match="1 requests of add_request have not ended"):

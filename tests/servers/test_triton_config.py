@@ -181,6 +181,8 @@ except ServerError as error:
     ("E1122 1 x.cc:1] \"failed to load 'mine' version 1: Internal: ValueError: no weights\n\nAt:\n  /x/1/model.py(3): initialize\n\"\n",
      "the model mine could not be loaded: ValueError: no weights"),
     ('\nBad option: "--log-verbose".\nInvalid option value. Got x\n', "--log-verbose: Invalid option value. Got x"),
+    ("terminate called after throwing an instance of 'boost::interprocess::lock_exception'\nSignal (6) received.\n",
+     "the process of a Triton model has died, and Triton with it"),
 ])
 def test_a_failed_start_is_explained_from_tritons_log(log, cause):
     assert cause in Triton().explain("I1122 noise\n" + log + "I1122 more noise\n")

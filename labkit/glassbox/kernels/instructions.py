@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 FEATURES = binding.get_host_cpu_features()
 LANES = 16 if FEATURES.get("avx512f") else 8 if FEATURES.get("avx2") else 4  # float32 numbers of a vector
 LINE = 16  # float32 numbers that come with one request for memory: a cache line of 64 bytes
-SECOND = 2  # where to put what was asked for, as LLVM counts: the second level of cache, which can wait for more lines than the first
+SECOND_LEVEL = 2  # of cache, as LLVM counts: where to put what was asked for
 
 FLOAT, INT32, BYTES = ir.FloatType(), ir.IntType(32), ir.IntType(8).as_pointer()
 VECTOR = ir.VectorType(FLOAT, LANES)
@@ -57,13 +57,13 @@ class Instructions:
     def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         return self.builder.call(self.fma, [a, b, c])
 
-    def ask(self, data: ir.Value, at: ir.Value, level: int) -> None:
-        """The cache line of a number into this level of cache, while something else is computed. Never faults, wherever that is.
+    def ask(self, data: ir.Value, at: ir.Value) -> None:
+        """The cache line of a number into the second level of cache, while something else is computed. Never faults, wherever that is.
 
         A CPU guesses what comes next only inside a page and only in one direction. A kernel that knows its block table knows better. Only
         so many requests can be on their way, and a CPU may drop those beyond: they are to be spread out among instructions.
         """
-        self.builder.call(self.prefetch, [self.address(data, at, ir.IntType(8)), INT32(0), INT32(level), INT32(1)])
+        self.builder.call(self.prefetch, [self.address(data, at, ir.IntType(8)), INT32(0), INT32(SECOND_LEVEL), INT32(1)])
 
 
 def function(gives: types.Type = types.void) -> Callable[[Callable], Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from llvmlite import ir
 from numba.core import types
 
-from labkit.glassbox.kernels.instructions import INT32, LANES, LINE, SECOND, VECTOR, ZEROS, Instructions, function
+from labkit.glassbox.kernels.instructions import INT32, LANES, LINE, VECTOR, ZEROS, Instructions, function
 from labkit.glassbox.kernels.vectors import POWER
 
 SPAN = 64  # numbers of a row that are gone over in one turn
@@ -52,7 +52,7 @@ def dot_lanes(do: Instructions, q, head, keys, row, column, soon, scores):
         total = ZEROS
         for i in range(VECTORS):
             if i * LANES % LINE == 0:
-                do.ask(next_rows[rows[0]], number(i * LANES), SECOND)
+                do.ask(next_rows[rows[0]], number(i * LANES))
             total = do.multiply_add(numbers[i], do.load(key_rows[rows[0]], number(i * LANES)), total)
         return total
 
@@ -73,7 +73,7 @@ def add_lanes(do: Instructions, weights, head, values, row, column, soon, output
         factor = do.all_lanes(factors, number(turn))
         for i in range(VECTORS):
             if i * LANES % LINE == 0:
-                do.ask(next_row, number(i * LANES), SECOND)
+                do.ask(next_row, number(i * LANES))
             sums[i] = do.multiply_add(factor, do.load(value, number(i * LANES)), sums[i])
     for i in range(VECTORS):
         do.store(sums[i], result, number(i * LANES))

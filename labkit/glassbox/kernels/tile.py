@@ -10,7 +10,7 @@ from typing import Any
 
 from numba.core import cgutils
 
-from labkit.glassbox.kernels.instructions import LANES, LINE, SECOND, VECTOR, ZEROS, Instructions, function
+from labkit.glassbox.kernels.instructions import LANES, LINE, VECTOR, ZEROS, Instructions, function
 
 ROWS = 4 if LANES == 8 else 8  # so that 2 * ROWS sums, 2 vectors of weights and a number have a register each
 WIDTH = 2 * LANES  # weights of a turn
@@ -37,7 +37,7 @@ def make_tile(rows: int) -> Any:
             for row, half in places:
                 builder.store(do.load(results[row], number(half * LANES)), sums[row][half])
         with cgutils.for_range(builder, size) as loop:
-            do.ask(panels.data, builder.add(ahead, builder.mul(loop.index, number(LINE))), SECOND)
+            do.ask(panels.data, builder.add(ahead, builder.mul(loop.index, number(LINE))))
             start = builder.add(at, builder.mul(loop.index, number(WIDTH)))
             weights = [do.load(panels.data, builder.add(start, number(half * LANES))) for half in range(2)]
             for row in range(rows):
